@@ -1,0 +1,85 @@
+"""DPUCluster (provisioning.dpu.nvidia.com/v1alpha1) as frozen structs.
+
+Held to ``deploy/crds/provisioning.dpu.nvidia.com_dpuclusters.yaml`` by a parity test.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+
+from dpucluster.api.meta import Condition, Key, ObjectMeta
+
+
+class Phase(enum.StrEnum):
+    """``status.phase``: derived by the lifecycle controller, never stored as truth."""
+
+    PENDING = "Pending"
+    CREATING = "Creating"
+    READY = "Ready"
+    NOT_READY = "NotReady"
+    FAILED = "Failed"
+
+
+class ConditionType(enum.StrEnum):
+    """The condition types this project writes."""
+
+    CREATED = "Created"
+    READY = "Ready"
+    KEEPALIVED_READY = "KeepalivedReady"
+    DELETION_COMPLETED = "DeletionCompleted"
+
+
+class Keepalived(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """``spec.clusterEndpoint.keepalived``: a virtual IP in front of the control plane."""
+
+    vip: str
+    virtual_router_id: Annotated[int, msgspec.Meta(ge=1, le=255)] = msgspec.field(
+        name="virtualRouterID"
+    )
+    interface: Annotated[str, msgspec.Meta(min_length=1)]
+    node_selector: dict[str, str] = {}
+
+
+class ClusterEndpoint(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """``spec.clusterEndpoint``."""
+
+    keepalived: Keepalived | None = None
+
+
+class DPUClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """``spec``. ``kubeconfig`` is the name of a Secret in the DPUCluster's namespace."""
+
+    type: str
+    max_nodes: int = 1000
+    version: str = ""
+    kubeconfig: str = ""
+    cluster_endpoint: ClusterEndpoint | None = None
+
+
+class DPUClusterStatus(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """``status``. ``phase`` is optional here so that any writer's object can be read."""
+
+    phase: Phase = Phase.PENDING
+    conditions: tuple[Condition, ...] = ()
+    version: str = ""
+    nodes_count: int | None = None
+
+
+class DPUCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """One DPUCluster as the API server holds it."""
+
+    metadata: ObjectMeta
+    spec: DPUClusterSpec
+    status: DPUClusterStatus = DPUClusterStatus()
+
+    @property
+    def key(self) -> Key:
+        """The object's key."""
+        return self.metadata.key
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, or None."""
+        return next((c for c in self.status.conditions if c.type == type_), None)
