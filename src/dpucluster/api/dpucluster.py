@@ -1,6 +1,9 @@
 """DPUCluster (provisioning.dpu.nvidia.com/v1alpha1) as frozen structs.
 
-Held to ``deploy/crds/provisioning.dpu.nvidia.com_dpuclusters.yaml`` by a parity test.
+Held to ``deploy/crds/provisioning.dpu.nvidia.com_dpuclusters.yaml`` by a parity test. What the
+schema restricts (ranges, patterns) is told here and not enforced while reading: the API server
+has admitted the object, perhaps by NVIDIA's schema (up to 3000 nodes in its newer releases) or by
+an older one, and an object that cannot be read is one whose user is told nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +39,10 @@ class Keepalived(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
     """``spec.clusterEndpoint.keepalived``: a virtual IP in front of the control plane."""
 
     vip: str
-    virtual_router_id: Annotated[int, msgspec.Meta(ge=1, le=255)] = msgspec.field(
-        name="virtualRouterID"
-    )
-    interface: Annotated[str, msgspec.Meta(min_length=1)]
+    virtual_router_id: Annotated[
+        int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 255})
+    ] = msgspec.field(name="virtualRouterID")
+    interface: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})]
     node_selector: dict[str, str] = {}
 
 
@@ -52,20 +55,22 @@ class ClusterEndpoint(msgspec.Struct, frozen=True, gc=False, rename="camel", omi
 class DPUClusterSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """``spec``. ``kubeconfig`` is the name of a Secret in the DPUCluster's namespace."""
 
-    type: str
-    max_nodes: int = 1000
+    type: Annotated[str, msgspec.Meta(extra_json_schema={"pattern": r"^(kamaji|static|[^/]+/.*)$"})]
+    max_nodes: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 1000})] = (
+        1000
+    )
     version: str = ""
     kubeconfig: str = ""
     cluster_endpoint: ClusterEndpoint | None = None
 
 
 class DPUClusterStatus(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """``status``. ``phase`` is optional here so that any writer's object can be read."""
+    """``status``. ``nodes_count`` is None until nodes have been counted."""
 
     phase: Phase = Phase.PENDING
     conditions: tuple[Condition, ...] = ()
     version: str = ""
-    nodes_count: int | None = None
+    nodes_count: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})] | None = None
 
 
 class DPUCluster(msgspec.Struct, frozen=True, gc=False, rename="camel"):

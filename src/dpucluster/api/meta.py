@@ -7,9 +7,17 @@ garbage collector need not look at them (``gc=False``).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
+
+QUALIFIED_NAME = (
+    r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?"
+    r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$"
+)
+"""What the API server accepts as a condition's type."""
+REASON = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+"""What the API server accepts as a condition's reason."""
 
 
 class Key(NamedTuple):
@@ -62,15 +70,21 @@ class ObjectMeta(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_def
 class Condition(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """``metav1.Condition``. ``status`` is ``True``, ``False`` or ``Unknown``, as a string.
 
-    No default is omitted on the wire: the schema requires ``message``, also an empty one.
+    No default is omitted on the wire: the schema requires ``message``, also an empty one. What
+    the schema restricts is told here and not enforced while reading.
     """
 
-    type: str
-    status: str
-    reason: str = ""
-    message: str = ""
+    type: Annotated[
+        str, msgspec.Meta(extra_json_schema={"maxLength": 316, "pattern": QUALIFIED_NAME})
+    ]
+    status: Annotated[str, msgspec.Meta(extra_json_schema={"enum": ["True", "False", "Unknown"]})]
+    reason: Annotated[
+        str,
+        msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": 1024, "pattern": REASON}),
+    ] = ""
+    message: Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": 32768})] = ""
     last_transition_time: str = ""
-    observed_generation: int = 0
+    observed_generation: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0})] = 0
 
     @property
     def is_true(self) -> bool:
