@@ -7,7 +7,7 @@ to the one that was read and nothing is written.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,9 +48,7 @@ def merge(
     return tuple(merged.values())
 
 
-def transitions(
-    before: Iterable[Condition], after: Iterable[Condition]
-) -> tuple[Transition, ...]:
+def transitions(before: Iterable[Condition], after: Iterable[Condition]) -> tuple[Transition, ...]:
     """Every condition of ``after`` that differs from ``before`` in status or reason."""
     old = {c.type: c for c in before}
     return tuple(
@@ -58,3 +56,15 @@ def transitions(
         for c in after
         if (o := old.get(c.type)) is None or (o.status, o.reason) != (c.status, c.reason)
     )
+
+
+def to_wire(conditions: Iterable[Condition]) -> list[dict[str, Any]]:
+    """The list as it is written; a condition read without observedGeneration goes back so."""
+    return [_fields(c) for c in conditions]
+
+
+def _fields(condition: Condition) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(condition)
+    if not condition.observed_generation:
+        del fields["observedGeneration"]
+    return fields

@@ -1,0 +1,46 @@
+"""What the deletion of a DPUCluster waits for, as the condition ``DeletionCompleted``. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dpucluster.api import contract
+from dpucluster.api.dpucluster import ConditionType, DPUCluster
+from dpucluster.api.meta import Condition, Key
+from dpucluster.sdk import Problem, condition
+
+LISTED_AT_MOST = 10
+"""Blockers named in the message; thousands of DPUs would make it unreadable."""
+
+
+def waiting_for_dpus(dpus: Sequence[Key]) -> Condition:
+    """DPUs still belong to the cluster: taking it apart would strand them."""
+    return _not_completed(
+        Problem(
+            "WaitingForDPUs",
+            f"{len(dpus)} DPUs still reference this cluster: {listed(dpus)}; delete or "
+            "reassign them, for instance by deleting their DPUSet",
+        )
+    )
+
+
+def waiting_for_manager(cluster: DPUCluster) -> Condition:
+    """Another process still holds the manager's finalizer."""
+    return _not_completed(
+        Problem(
+            "WaitingForManager",
+            f"the cluster manager for type {cluster.spec.type!r} still holds the finalizer "
+            f"{contract.FINALIZER_MANAGER}; see that it runs",
+        )
+    )
+
+
+def listed(keys: Sequence[Key]) -> str:
+    """The first few of ``keys`` in order, and how many more there are."""
+    shown = ", ".join(str(k) for k in sorted(keys)[:LISTED_AT_MOST])
+    more = len(keys) - LISTED_AT_MOST
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _not_completed(problem: Problem) -> Condition:
+    return condition(ConditionType.DELETION_COMPLETED, problem, reason="")
