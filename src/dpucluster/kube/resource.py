@@ -1,0 +1,60 @@
+"""A kind of object on an API server: its type here, its path there."""
+
+from __future__ import annotations
+
+import builtins
+import urllib.parse
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dpucluster.api.meta import PartialObject
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Resource(Generic[T]):
+    """Objects of one kind, read as ``type``.
+
+    ``metadata_only`` asks the server for nothing but metadata (``PartialObjectMetadata``), whatever
+    else the objects hold; ``type`` must then be able to do without the rest.
+    """
+
+    type: builtins.type[T]
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    metadata_only: bool = False
+
+    @property
+    def api_version(self) -> str:
+        """``v1`` or ``group/version``, as objects carry it."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """The URL path of one object, of a namespace's objects, or of all (nothing given).
+
+        Raises:
+            ValueError: a namespaced object was named without its namespace.
+        """
+        if self.namespaced and name and not namespace:
+            raise ValueError(f"{self.plural} {name}: namespace missing")
+        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [p for p in (self.plural, name, subresource) if p]
+        return "/" + "/".join(urllib.parse.quote(p, safe=":") for p in parts)
+
+    def as_metadata(self) -> Resource[PartialObject]:
+        """The same objects, of which the server sends only the metadata."""
+        return Resource(
+            PartialObject,
+            group=self.group,
+            version=self.version,
+            plural=self.plural,
+            kind=self.kind,
+            namespaced=self.namespaced,
+            metadata_only=True,
+        )
