@@ -144,9 +144,10 @@ class Metrics:
             "dpucluster_event_loop_lag_seconds", "How late the last heart-beat was."
         )
 
-    def request(self, method: str, host: str, code: int | str) -> None:
+    def request(self, method: str, server: str, code: str) -> None:
         """Count one HTTP request (``code`` is ``<error>`` when no answer came)."""
-        self.client_requests.labels(code=str(code), method=method, host=host).inc()
+        host = server.partition("://")[2] or server
+        self.client_requests.labels(code=code, method=method, host=host).inc()
 
 
 def track(gauge: prometheus_client.Gauge, value: Callable[[], float], **labels: str) -> None:
