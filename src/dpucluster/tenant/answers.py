@@ -1,0 +1,234 @@
+"""What an API server's answers, or their absence, say about it. Pure.
+
+The peer is somebody else's and may be anything: text of its own is shortened and made printable
+before anybody sees it, and no answer is believed beyond its shape.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import TypeVar
+
+import msgspec
+
+from dpucluster import errors
+from dpucluster.api.meta import PartialObject
+from dpucluster.tenant import problem
+from dpucluster.tenant.problem import Problem
+
+MAX_TEXT = 200
+"""Characters of the server's own words in a message."""
+
+MAX_CHECKS = 10
+"""Names of failing checks in a message; a server that is down altogether has dozens."""
+
+_CHECK_NETWORK = "check the network and firewalls on the way, and that the address is right"
+_CHECK_ADDRESS = "check that server in the kubeconfig is the address of a Kubernetes API server"
+
+T = TypeVar("T")
+
+_FAILING_CHECK = re.compile(rb"^\[-\]([\w./-]{1,100})", re.MULTILINE)
+
+_REFUSED_CLIENT = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
+"""In the name of a TLS alert: the peer did not like our certificate (others: our protocol)."""
+
+
+class _Status(msgspec.Struct, frozen=True, gc=False):
+    """As much of a ``Status`` object as shows that a Kubernetes API answered."""
+
+    kind: str = ""
+    message: str | None = None
+
+
+class _Version(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    git_version: str = ""
+
+
+class _ListMeta(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    remaining_item_count: int = 0
+
+
+class _List(msgspec.Struct, frozen=True, gc=False):
+    metadata: _ListMeta
+    items: list[msgspec.Raw]
+
+
+class _ReviewStatus(msgspec.Struct, frozen=True, gc=False):
+    allowed: bool
+
+
+class _Review(msgspec.Struct, frozen=True, gc=False):
+    status: _ReviewStatus
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of the server's own words, on one line, printable."""
+    text = body[: 4 * MAX_TEXT].decode("utf-8", "replace")
+    words = "".join(c if c.isprintable() else " " for c in text).split()
+    return " ".join(words)[:MAX_TEXT]
+
+
+def from_error(error: errors.DpuClusterError, server: str) -> Problem:
+    """Why no usable answer came."""
+    told = f"{server} cannot be used: {error}"
+    if isinstance(error, errors.TlsFailed):
+        return _from_tls(error, told)
+    if isinstance(error, errors.TimedOut):
+        return Problem(problem.TIMEOUT, f"{told}; {_CHECK_NETWORK}")
+    if isinstance(error, errors.ConnectFailed):
+        return Problem(
+            problem.UNREACHABLE,
+            f"{told}; check that the control plane runs and that its address in the kubeconfig "
+            "can be reached from here",
+        )
+    return Problem(problem.NOT_KUBERNETES, f"{told}; {_CHECK_ADDRESS}")
+
+
+def timed_out(server: str, what: str, seconds: float) -> Problem:
+    """Not everything came in time; ``what`` was being asked for."""
+    return Problem(
+        problem.TIMEOUT,
+        f"{server} did not answer {what} completely within {seconds:g} s; {_CHECK_NETWORK}",
+    )
+
+
+def from_readyz(server: str, status: int, body: bytes) -> Problem | None:
+    """What ``GET /readyz`` says; None: go on.
+
+    403 also goes on: a user may be kept from this path and still be admin, which the next
+    question shows.
+    """
+    if status in (200, 403):
+        return None
+    if status == 429 or status >= 500:
+        return _not_ready(server, status, body)
+    return _refused(server, "GET /readyz", status, body)
+
+
+def from_kube_system(server: str, status: int, body: bytes) -> Problem | str:
+    """What ``GET`` of the namespace ``kube-system`` says: its UID, or what is wrong."""
+    what = "GET namespaces/kube-system"
+    if status == 200:
+        return _uid(body) or Problem(
+            problem.NOT_KUBERNETES,
+            f"{server} answered {what} with something that is no Namespace: {excerpt(body)!r}; "
+            f"{_CHECK_ADDRESS}",
+        )
+    if status == 404 and _is_status(body):
+        return Problem(
+            problem.API_SERVER_NOT_READY,
+            f"{server} has no namespace kube-system (yet); a control plane makes it when it starts",
+        )
+    if status == 429 or status >= 500:
+        text = f"{server} answered {what} with HTTP {status}: {_told(body)}; see its log"
+        return Problem(problem.API_SERVER_NOT_READY, text)
+    return _refused(server, what, status, body)
+
+
+def version(body: bytes) -> str:
+    """What ``GET /version`` says, such as ``v1.34.4``; empty when it says nothing of the kind."""
+    found = _decode(body, _Version)
+    return excerpt(found.git_version.encode("utf-8", "replace")) if found else ""
+
+
+def count(body: bytes) -> int | None:
+    """How many objects there are, from a list with ``limit=1``."""
+    found = _decode(body, _List)
+    return len(found.items) + found.metadata.remaining_item_count if found else None
+
+
+def is_allowed(body: bytes) -> bool | None:
+    """What a SelfSubjectAccessReview says."""
+    found = _decode(body, _Review)
+    return found.status.allowed if found else None
+
+
+def _decode(body: bytes, type_: type[T]) -> T | None:
+    """``body`` as ``type_``; None when it is something else."""
+    try:
+        return msgspec.json.decode(body, type=type_)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+def _from_tls(error: errors.TlsFailed, told: str) -> Problem:
+    cause = _ssl_cause(error)
+    reason = (cause.reason or "") if cause is not None else ""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Problem(
+            problem.CERTIFICATE_INVALID,
+            f"{told}; certificate-authority-data must be the authority that issued the server's "
+            "certificate, and the certificate must name the host of the kubeconfig's server",
+        )
+    if "ALERT" in reason and any(word in reason for word in _REFUSED_CLIENT):
+        return Problem(
+            problem.UNAUTHORIZED,
+            f"{told}; put a kubeconfig with a client certificate that the server accepts into "
+            "the Secret",
+        )
+    if cause is None:  # our own side could not be set up
+        return Problem(problem.KUBECONFIG_INVALID, f"{told}; export the kubeconfig again")
+    return Problem(problem.NOT_KUBERNETES, f"{told}; {_CHECK_ADDRESS}")
+
+
+def _ssl_cause(error: BaseException) -> ssl.SSLError | None:
+    """The TLS error below, through the layers that libraries wrap around it."""
+    seen: set[int] = set()
+    below: BaseException | None = error
+    while below is not None and id(below) not in seen:
+        seen.add(id(below))
+        for candidate in (below, getattr(below, "certificate_error", None)):
+            if isinstance(candidate, ssl.SSLError):
+                return candidate
+        inner = getattr(below, "os_error", None)
+        below = inner if isinstance(inner, OSError) else below.__cause__ or below.__context__
+    return None
+
+
+def _not_ready(server: str, status: int, body: bytes) -> Problem:
+    names = [name.decode() for name in _FAILING_CHECK.findall(body)]
+    shown = ", ".join(names[:MAX_CHECKS]) + (", …" if len(names) > MAX_CHECKS else "")
+    failing = f"failing checks: {shown}" if names else _told(body)
+    return Problem(
+        problem.API_SERVER_NOT_READY,
+        f"{server} answered GET /readyz with HTTP {status}: {failing}; see the log of its "
+        "kube-apiserver",
+    )
+
+
+def _refused(server: str, what: str, status: int, body: bytes) -> Problem:
+    if status == 401:
+        return Problem(
+            problem.UNAUTHORIZED,
+            f"{server} does not accept the credentials ({what}: HTTP 401); put a current "
+            "kubeconfig into the Secret",
+        )
+    if status == 403:
+        return Problem(
+            problem.FORBIDDEN,
+            f"{server} knows the user but refuses {what}: {_told(body)}; bind the user to the "
+            "ClusterRole cluster-admin",
+        )
+    text = f"{server} answered {what} with HTTP {status}: {_told(body)}; {_CHECK_ADDRESS}"
+    return Problem(problem.NOT_KUBERNETES, text)
+
+
+def _told(body: bytes) -> str:
+    """The message of a Status, else the beginning of whatever came."""
+    status = _decode(body, _Status)
+    if status is not None and status.message:
+        return excerpt(status.message.encode("utf-8", "replace"))
+    return repr(excerpt(body)) if body else "an empty answer"
+
+
+def _is_status(body: bytes) -> bool:
+    status = _decode(body, _Status)
+    return status is not None and status.kind == "Status"
+
+
+def _uid(body: bytes) -> str:
+    found = _decode(body, PartialObject)
+    if found is None or (found.kind, found.metadata.name) != ("Namespace", "kube-system"):
+        return ""
+    return excerpt(found.metadata.uid.encode("utf-8", "replace"))

@@ -1,0 +1,114 @@
+"""Follows the kubeconfig Secret of one DPUCluster.
+
+The informer knows the metadata of every Secret; the data of one is fetched only when a DPUCluster
+names it, and again only when its resourceVersion is another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from dpucluster import errors
+from dpucluster.api.meta import Key, PartialObject
+from dpucluster.kube import client as kube_client
+from dpucluster.kube import kinds
+from dpucluster.runtime import clock as clocks
+from dpucluster.runtime import informer
+from dpucluster.tenant import diagnosis as tenant_diagnosis
+from dpucluster.tenant.diagnosis import Diagnosis
+
+log = logging.getLogger(__name__)
+
+RETRY_MAX = 30.0
+"""Between two tries to fetch a Secret that is there and cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What is watched: one DPUCluster and the Secret it names. Another value, another watcher."""
+
+    cluster: Key
+    uid: str
+    type: str
+    secret_name: str
+
+    @property
+    def secret(self) -> Key:
+        """The Secret's key."""
+        return Key(self.cluster.namespace, self.secret_name)
+
+
+class SecretReader:
+    """Says when the Secret is another, and what it is worth then."""
+
+    def __init__(
+        self,
+        target: Target,
+        client: kube_client.Client,
+        secrets: informer.Informer[PartialObject],
+        clock: clocks.Clock,
+    ) -> None:
+        self._target = target
+        self._client = client
+        self._secrets = secrets
+        self._clock = clock
+        self._seen: frozenset[str] | None = None
+        self._failures = 0
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the next try, when the last one failed."""
+        return min(2.0 ** (self._failures - 1), RETRY_MAX) if self._failures else None
+
+    async def changed(self) -> Diagnosis | None:
+        """The diagnosis of the Secret if it is another than at the last call, else None.
+
+        Also None when it cannot be read now (see ``retry_after``).
+        """
+        if self._target.secret_name and not self._secrets.synced.is_set():
+            return None
+        version = self._version()
+        if self._seen is not None and version in self._seen:
+            return None
+        try:
+            secret = await self._read() if version else None
+        except errors.DpuClusterError as error:
+            self._failures += 1
+            extra = {"secret": str(self._target.secret), "error": str(error)}
+            log.warning("Secret cannot be read, trying again", extra=extra)
+            return None
+        self._failures = 0
+        self._seen = frozenset({version, secret.metadata.resource_version if secret else version})
+        return await asyncio.to_thread(self._diagnose, secret)
+
+    def absent(self) -> Diagnosis | None:
+        """The diagnosis, where it needs no reading: nothing is named, or what is named is not."""
+        if self._target.secret_name and (self._version() or not self._secrets.synced.is_set()):
+            return None
+        self._seen = frozenset({""})
+        return self._diagnose(None)
+
+    def _version(self) -> str:
+        """The version that the cache knows; empty when there is no such Secret."""
+        if not self._target.secret_name:
+            return ""
+        found = self._secrets.get(self._target.secret)
+        return found.metadata.resource_version if found else ""
+
+    async def _read(self) -> kinds.Secret | None:
+        name, namespace = self._target.secret_name, self._target.secret.namespace
+        try:
+            return await self._client.get(kinds.SECRETS, name, namespace)
+        except errors.NotFound:  # deleted since the cache heard of it
+            return None
+
+    def _diagnose(self, secret: kinds.Secret | None) -> Diagnosis:
+        return tenant_diagnosis.diagnose(
+            secret,
+            cluster=self._target.cluster,
+            cluster_type=self._target.type,
+            secret_name=self._target.secret_name,
+            now=self._clock.now(),
+        )

@@ -1,0 +1,329 @@
+"""Follows one tenant cluster: its Secret, its connection, its health.
+
+Expected Flow:
+    read the Secret if it changed → try what is to be tried → publish → wait.
+
+A changed Secret gives a *candidate*. It is tried beside the connection in use and takes its place
+when it answers; until then health is that of the connection in use. When both have failed for so
+long that the cluster is down, the old one goes: from then on only the Secret's content counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import random
+from collections.abc import Callable
+from typing import Any
+
+from dpucluster.runtime import clock as clocks
+from dpucluster.tenant import diagnosis as tenant_diagnosis
+from dpucluster.tenant import health as tenant_health
+from dpucluster.tenant import state as tenant_state
+from dpucluster.tenant.connection import TenantConnection
+from dpucluster.tenant.diagnosis import Diagnosis
+from dpucluster.tenant.health import Health, ProbeOptions, ProbeResult
+from dpucluster.tenant.problem import Problem
+from dpucluster.tenant.secret import SecretReader, Target
+from dpucluster.tenant.state import Survey, TenantState
+
+log = logging.getLogger(__name__)
+
+SURVEY_INTERVAL = 300.0
+"""Version and node count are for people to read; five minutes old is new enough."""
+
+IDLE = 3600.0
+"""The wait where only a change of the Secret can bring news."""
+
+Neighbours = Callable[[Diagnosis, str], tuple[Problem, ...]]
+"""From a diagnosis and the tenant's identity to the warnings that only the pool can give."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Answers:
+    """Of the connection in use and of the one that may replace it, asked at the same time."""
+
+    current: ProbeResult
+    candidate: ProbeResult | None
+
+    @property
+    def verdict(self) -> ProbeResult:
+        """The cluster answers if either does; if none, the Secret's content is what is wrong."""
+        if self.candidate is None or (self.current.ok and not self.candidate.ok):
+            return self.current
+        return self.candidate
+
+
+class Watcher:
+    """The life of one tenant cluster in this process; ``run`` until cancelled.
+
+    Guarantees:
+        ``changed`` is called with the state before and after, only when they differ for a reader.
+        No error of one tenant leaves ``run``.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        secret: SecretReader,
+        *,
+        options: ProbeOptions,
+        clock: clocks.Clock,
+        changed: Callable[[TenantState, TenantState], None],
+        neighbours: Neighbours,
+    ) -> None:
+        self.target = target
+        self._secret = secret
+        self._options = options
+        self._clock = clock
+        self._changed = changed
+        self._neighbours = neighbours
+        self._woken = asyncio.Event()
+        self._diagnosis = secret.absent()
+        self._current: TenantConnection | None = None
+        self._candidate: TenantConnection | None = None
+        self._health = Health()
+        self._candidate_health = Health()
+        self._identity = ""
+        self._survey = Survey()
+        self._surveying: asyncio.Task[None] | None = None
+        self._survey_due = 0.0
+        self.state = self._told = self._compose()
+
+    def wake(self) -> None:
+        """Look again at once: the Secret or the spec has changed."""
+        self._woken.set()
+
+    def refresh(self) -> None:
+        """Publish again: what the pool knows about others has changed."""
+        self._publish()
+
+    async def run(self) -> None:
+        """Look, wait, look again."""
+        try:
+            while True:
+                self._woken.clear()
+                delay = await self._guarded_look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._woken.wait()
+        finally:
+            await self._drop()
+
+    async def _guarded_look(self) -> float:
+        try:
+            await self._look()
+            return self._delay()
+        except Exception:  # one tenant's oddity must not end the others' care
+            log.exception("looking at a tenant failed", extra={"cluster": str(self.target.cluster)})
+            return self._options.interval
+
+    async def _look(self) -> None:
+        await self._read()
+        answers = await self._tried()
+        if answers is not None:
+            await self._judge(answers)
+        self._publish()
+
+    # The Secret
+
+    async def _read(self) -> bool:
+        """Take over a changed Secret; whether there is something else to try now."""
+        found = await self._secret.changed()
+        if found is None:
+            return False
+        self._diagnosis = found
+        if found.kubeconfig is None:
+            is_other = await self._lose(is_gone=found.is_absent)
+        else:
+            is_other = await self._take(found)
+        # What is wrong with the Secret is told at once; that nothing is, together with the answer.
+        self._publish(tell=found.problem is not None)
+        return is_other
+
+    async def _lose(self, *, is_gone: bool) -> bool:
+        """There is no kubeconfig any more: none at all, or one that cannot be read."""
+        if is_gone or not self._is_worth_keeping():
+            await self._drop()
+        else:
+            await self._drop_candidate()
+        return True
+
+    async def _take(self, found: Diagnosis) -> bool:
+        """Try this content from now on: beside the connection in use, while that one works."""
+        tried = self._candidate or self._current
+        if tried is not None and tried.kubeconfig == found.kubeconfig:
+            return False
+        await self._drop_candidate()
+        connection = TenantConnection(found, options=self._options, clock=self._clock)
+        if self._current is None or not self._is_worth_keeping():
+            await self._drop_current()
+            self._current = connection
+            self._health = dataclasses.replace(self._health, failures=0)
+        elif self._current.kubeconfig != found.kubeconfig:  # else it was changed back
+            self._candidate = connection
+        return True
+
+    def _is_worth_keeping(self) -> bool:
+        return self._health.ok is not None and not self._is_down(self._health)
+
+    # The API server
+
+    async def _tried(self) -> _Answers | None:
+        """The answers of what there is to try; starts anew when the Secret changes meanwhile."""
+        while self._current is not None:
+            probing = asyncio.create_task(self._asked(self._current, self._candidate))
+            try:
+                while not await self._is_answered(probing):
+                    if await self._read():
+                        break
+                else:
+                    return probing.result()
+            finally:
+                probing.cancel()
+                await asyncio.wait({probing})
+        return None
+
+    async def _is_answered(self, probing: asyncio.Task[_Answers]) -> bool:
+        """True when the answers are there, False when somebody woke us before."""
+        woken = asyncio.create_task(self._woken.wait())
+        try:
+            tasks: set[asyncio.Task[Any]] = {probing, woken}
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        if not probing.done():
+            self._woken.clear()
+        return probing.done()
+
+    async def _asked(
+        self, current: TenantConnection, candidate: TenantConnection | None
+    ) -> _Answers:
+        if candidate is None:
+            return _Answers(await current.probe(), None)
+        return _Answers(*await asyncio.gather(current.probe(), candidate.probe()))
+
+    async def _judge(self, answers: _Answers) -> None:
+        """Make a verdict of the answers, and one connection of two as soon as that is clear."""
+        now = self._clock.monotonic()
+        if answers.candidate is not None:
+            self._candidate_health = tenant_health.record(
+                self._candidate_health, answers.candidate, now
+            )
+        if answers.candidate is not None and answers.candidate.ok:
+            await self._swap()
+        self._health = tenant_health.record(self._health, answers.verdict, now)
+        self._identity = answers.verdict.identity or self._identity
+        if self._is_down(self._health) and self._is_stale():
+            await self._give_up_old()
+        self._survey_if_due()
+
+    async def _swap(self) -> None:
+        """The new credentials answer: the old connection has served."""
+        await self._drop_current()
+        self._current, self._candidate = self._candidate, None
+        self._candidate_health = Health()
+
+    async def _give_up_old(self) -> None:
+        """The old connection has failed for good: what the Secret holds now is all there is."""
+        await self._swap()
+        if self._current is None:
+            await self._drop()
+
+    def _is_stale(self) -> bool:
+        """Whether the connection in use is not what the Secret holds."""
+        wanted = self._diagnosis.kubeconfig if self._diagnosis else None
+        return self._current is not None and self._current.kubeconfig != wanted
+
+    def _is_down(self, health: Health) -> bool:
+        return tenant_health.is_down(
+            health, was_ready=True, threshold=self._options.failure_threshold
+        )
+
+    def _survey_if_due(self) -> None:
+        due = self._health.ok and self._clock.monotonic() >= self._survey_due
+        if due and self._surveying is None and self._current is not None:
+            self._surveying = asyncio.create_task(self._surveyed(self._current))
+
+    async def _surveyed(self, connection: TenantConnection) -> None:
+        """Ask what is nice to know; nobody waits for it and nothing hangs on it."""
+        found = await connection.survey()
+        self._survey = self._survey.updated(found)
+        pause = SURVEY_INTERVAL if found.version else self._options.interval
+        self._survey_due = self._clock.monotonic() + pause
+        self._surveying = None
+        self._publish()
+
+    # Letting go
+
+    async def _drop(self) -> None:
+        """Forget everything that was learned through the Secret."""
+        await self._drop_candidate()
+        await self._drop_current()
+        self._health = Health()
+        self._identity = ""
+        self._survey = Survey()
+
+    async def _drop_candidate(self) -> None:
+        dropped, self._candidate = self._candidate, None
+        self._candidate_health = Health()
+        if dropped is not None:
+            await dropped.aclose()
+
+    async def _drop_current(self) -> None:
+        dropped, self._current = self._current, None
+        if self._surveying is not None:
+            self._surveying.cancel()
+            self._surveying = None
+        self._survey_due = 0.0
+        if dropped is not None:
+            await dropped.aclose()
+
+    # What comes of it
+
+    def _delay(self) -> float:
+        """Seconds until something is to be looked at again without being woken."""
+        jitter = random.uniform(-1, 1)  # noqa: S311 - spreads load, hides nothing
+        delays = [IDLE]
+        if self._current is not None:
+            delays.append(tenant_health.next_delay(self._health, self._options, jitter))
+        if self._candidate is not None:
+            delays.append(tenant_health.next_delay(self._candidate_health, self._options, jitter))
+        if self._secret.retry_after is not None:
+            delays.append(self._secret.retry_after)
+        now = self._clock.now()
+        change = tenant_diagnosis.next_change(self._diagnosis, now) if self._diagnosis else None
+        if change is not None:
+            delays.append((change - now).total_seconds())
+        return min(delays)
+
+    def _compose(self) -> TenantState:
+        if self._diagnosis is None:
+            return TenantState()
+        self._diagnosis = tenant_diagnosis.reassess(self._diagnosis, self._clock.now())
+        return TenantState(
+            diagnosis=self._diagnosis,
+            health=self._health,
+            version=self._survey.version,
+            nodes_count=self._survey.nodes_count,
+            identity=self._identity,
+            warnings=(*self._diagnosis.warnings, *self._warnings(self._diagnosis)),
+        )
+
+    def _warnings(self, diagnosis: Diagnosis) -> tuple[Problem, ...]:
+        found = list(self._neighbours(diagnosis, self._identity)) if self._identity else []
+        if self._survey.is_cluster_admin is False:
+            found.append(tenant_state.not_cluster_admin(diagnosis))
+        refused = self._candidate_health.problem
+        if refused is not None and self._is_down(self._candidate_health):
+            found.append(tenant_state.new_kubeconfig_failing(diagnosis, refused))
+        return tuple(found)
+
+    def _publish(self, *, tell: bool = True) -> None:
+        self.state = self._compose()
+        threshold = self._options.failure_threshold
+        if tell and tenant_state.differs(self._told, self.state, threshold=threshold):
+            old, self._told = self._told, self.state
+            self._changed(old, self.state)
