@@ -134,3 +134,15 @@ SELF_SUBJECT_ACCESS_REVIEWS: Final[Resource[dict[str, Any]]] = Resource(
     "SelfSubjectAccessReview",
     namespaced=False,
 )
+
+
+def reference(resource: Resource[Any], metadata: ObjectMeta) -> ObjectReference:
+    """What an Event about that object carries."""
+    return ObjectReference(
+        api_version=resource.api_version,
+        kind=resource.kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        uid=metadata.uid,
+        resource_version=metadata.resource_version,
+    )

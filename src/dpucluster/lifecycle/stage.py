@@ -77,4 +77,8 @@ async def _dpus_of(cluster: DPUCluster, context: Context) -> list[Key]:
         listing = await context.client.list(DPUS)
     except errors.NotFound:  # the kind is not installed: nothing can reference the cluster
         return []
-    return [d.metadata.key for d in listing.items if d.spec.cluster == cluster.key]
+    return [
+        dpu.metadata.key
+        for dpu in listing.items
+        if (dpu.spec.cluster.namespace, dpu.spec.cluster.name) == cluster.key
+    ]

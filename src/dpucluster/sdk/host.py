@@ -1,0 +1,186 @@
+"""Runs the roles of a process: shared caches, one tenant pool, one pipeline, a Lease per role."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from dpucluster.api.dpucluster import DPUCluster
+from dpucluster.api.meta import Key
+from dpucluster.kube import client as kube_client
+from dpucluster.kube import kinds
+from dpucluster.runtime import clock as clocks
+from dpucluster.runtime import controller, events, informer
+from dpucluster.runtime import metrics as runtime_metrics
+from dpucluster.sdk.pipeline import Pipeline
+from dpucluster.sdk.roles import Election, RoleRunner
+from dpucluster.sdk.stage import Stage
+from dpucluster.tenant import health as tenant_health
+from dpucluster.tenant import pool as tenant_pool
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 6.0
+"""For the looks under way when the process stops; Leases and Events come after, 10 s in all."""
+FLUSH_SECONDS = 1.0
+
+ElectionFactory = Callable[[str], Election]
+"""From a component's name to its election."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How a host runs.
+
+    Attributes:
+        namespaces: Those to watch; empty: all.
+        workers: DPUClusters looked at side by side.
+        probes: How often, how long and how patiently tenants are asked.
+    """
+
+    namespaces: tuple[str, ...] = ()
+    workers: int = controller.DEFAULT_WORKERS
+    probes: tenant_health.ProbeOptions = tenant_health.ProbeOptions()  # noqa: RUF009 - frozen
+
+
+class Host:
+    """The controllers of one process, as a ``dpfoperator.Switchboard``.
+
+    Expected Flow:
+        construct → ``switch`` (at any time) → ``run`` until ``stop`` is set.
+
+    Guarantees:
+        Nothing is reconciled before the caches are complete. When ``run`` returns, what was under
+        way is finished, every Lease is released and Events are flushed, within about ten seconds.
+    """
+
+    def __init__(
+        self,
+        client: kube_client.Client,
+        stages: Sequence[Stage],
+        *,
+        election: ElectionFactory,
+        options: Options,
+        clock: clocks.Clock,
+        metrics: runtime_metrics.Metrics,
+        identity: str,
+    ) -> None:
+        self.clusters: informer.Informer[DPUCluster] = informer.Informer(
+            client, kinds.DPUCLUSTERS, namespaces=options.namespaces, clock=clock, metrics=metrics
+        )
+        self._secrets = informer.Informer(
+            client,
+            kinds.SECRETS_METADATA,
+            namespaces=options.namespaces,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.recorder = events.EventRecorder(
+            client, controller="dpucluster", instance=identity, clock=clock
+        )
+        self._controller = controller.Controller(
+            "dpucluster", self._reconcile, workers=options.workers, clock=clock, metrics=metrics
+        )
+        self._tenants = tenant_pool.TenantPool(
+            client,
+            self._secrets,
+            options=options.probes,
+            clock=clock,
+            notify=self._controller.enqueue,
+            metrics=metrics,
+        )
+        self._pipeline = Pipeline(client, self.clusters, self._tenants, self.recorder, clock=clock)
+        self._runners = {
+            s.component: RoleRunner(s, election(s.component), on_started=self._look_at_all)
+            for s in stages
+        }
+        self.managed = frozenset(self._runners)
+        self.clusters.on_change(lambda delta: self._controller.enqueue(delta.key))
+
+    def switch(self, wanted: frozenset[str]) -> None:
+        """Let exactly the components in ``wanted`` run; returns at once."""
+        for component, runner in self._runners.items():
+            runner.want(component in wanted)
+
+    def waiting(self) -> Mapping[str, str]:
+        """Why a wanted component does not run yet, by component; led elsewhere counts as run."""
+        if not self.is_synced():
+            return dict.fromkeys(self._wanted(), "its caches are not complete yet")
+        return {
+            c: "no process holds its Lease yet"
+            for c in self._wanted()
+            if not self._runners[c].election.holder
+        }
+
+    def is_idle(self) -> bool:
+        """Whether no component runs in this process any more."""
+        return not any(r.is_running for r in self._runners.values())
+
+    def is_synced(self) -> bool:
+        """Whether the caches hold everything the server has."""
+        return self.clusters.synced.is_set() and self._secrets.synced.is_set()
+
+    def _wanted(self) -> list[str]:
+        return [c for c, r in self._runners.items() if r.is_wanted]
+
+    def _look_at_all(self) -> None:
+        for cluster in self.clusters.values():
+            self._controller.enqueue(cluster.key)
+
+    async def _reconcile(self, key: Key) -> float | None:
+        working = [r for r in self._runners.values() if r.held is not None]
+        with contextlib.ExitStack() as looks:
+            for runner in working:
+                looks.enter_context(runner.look())
+            held = [h for r in working if (h := r.held) is not None]
+            return await self._pipeline.reconcile(key, held)
+
+    async def run(
+        self, stop: asyncio.Event, *beside: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run until ``stop`` is set; ``beside`` are started once the caches are complete.
+
+        Errors:
+            What a part raised that should never end; the caller ends the process.
+        """
+        async with asyncio.TaskGroup() as group:
+            parts = [
+                group.create_task(part.run(), name=type(part).__name__)
+                for part in (self.clusters, self._secrets, self._tenants, self.recorder)
+            ]
+            if await self._synced_before(stop):
+                runtime_metrics.freeze_garbage()
+                work = group.create_task(self._controller.run(), name="controller")
+                running = [r.run() for r in self._runners.values()]
+                running += [start() for start in beside]
+                roles = [group.create_task(coroutine) for coroutine in running]
+                await stop.wait()
+                await self._wind_down(work, roles)
+            for part in parts:
+                part.cancel()
+
+    async def _synced_before(self, stop: asyncio.Event) -> bool:
+        """Wait for the caches; False when asked to stop first."""
+        synced = asyncio.gather(self.clusters.synced.wait(), self._secrets.synced.wait())
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait((synced, stopping), return_when=asyncio.FIRST_COMPLETED)
+        done = synced.done()
+        synced.cancel()
+        stopping.cancel()
+        await asyncio.gather(synced, stopping, return_exceptions=True)
+        return done
+
+    async def _wind_down(
+        self, work: asyncio.Task[None], roles: Sequence[asyncio.Task[None]]
+    ) -> None:
+        """Finish what is under way, then let the Leases go, then tell the last Events."""
+        await self._controller.drain(DRAIN_SECONDS)
+        work.cancel()
+        for role in roles:
+            role.cancel()
+        await asyncio.gather(*roles, return_exceptions=True)
+        await self.recorder.flush(FLUSH_SECONDS)

@@ -1,0 +1,159 @@
+"""One role of this process: wanted or not, elected or not, at work or not.
+
+"Be the only controller of your type" is enforced by one Lease per role. A role that is switched
+off finishes the looks it takes part in before its Lease is released.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Protocol
+
+from dpucluster.sdk.pipeline import Held
+from dpucluster.sdk.stage import Stage
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 5.0
+"""How long a role that stops waits for the looks it takes part in; their writes are fenced."""
+
+
+class Election(Protocol):
+    """``runtime.lease.LeaderElector``, or ``Unelected``."""
+
+    @property
+    def holder(self) -> str:
+        """Who holds the Lease as far as is known; empty: nobody, or not known."""
+        ...
+
+    def is_leader(self) -> bool:
+        """Whether this process holds it."""
+        ...
+
+    def check(self) -> None:
+        """Raise ``errors.LeadershipLost`` unless it is surely held."""
+        ...
+
+    async def run(
+        self, on_started: Callable[[], None], on_stopped: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Take part until cancelled; release the Lease at the end."""
+        ...
+
+
+class Unelected:
+    """``--leader-elect=false``: the only replica there is, by the user's word."""
+
+    holder = "this process (leader election is off)"
+
+    def __init__(self) -> None:
+        self._runs = False
+
+    def is_leader(self) -> bool:
+        """Whether it was started."""
+        return self._runs
+
+    def check(self) -> None:
+        """Nothing can take the role away."""
+
+    async def run(
+        self, on_started: Callable[[], None], on_stopped: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Lead until cancelled."""
+        self._runs = True
+        on_started()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._runs = False
+            await on_stopped()
+
+
+class RoleRunner:
+    """Runs one role's election while the role is wanted."""
+
+    def __init__(self, stage: Stage, election: Election, *, on_started: Callable[[], None]) -> None:
+        self.stage = stage
+        self.election = election
+        self._on_started = on_started
+        self._wanted = False
+        self._changed = asyncio.Event()
+        self._works = False
+        self._looks = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._is_running = False
+
+    @property
+    def component(self) -> str:
+        """The role's name."""
+        return self.stage.component
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it should run."""
+        return self._wanted
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it takes part in the election, or still winds down."""
+        return self._is_running
+
+    @property
+    def held(self) -> Held | None:
+        """The stage, while this process leads it and may begin new looks with it."""
+        return Held(self.stage, self.election.check) if self._works else None
+
+    def want(self, wanted: bool) -> None:
+        """Switch on or off; returns at once."""
+        if wanted != self._wanted:
+            log.info("role switched", extra={"role": self.component, "on": wanted})
+            self._wanted = wanted
+            self._changed.set()
+
+    @contextlib.contextmanager
+    def look(self) -> Iterator[None]:
+        """Counts a look this role takes part in, so that stopping can wait for it."""
+        self._looks += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._looks -= 1
+            if not self._looks:
+                self._idle.set()
+
+    async def run(self) -> None:
+        """Follow ``want`` until cancelled."""
+        while True:
+            await self._until(wanted=True)
+            self._is_running = True
+            election = asyncio.create_task(self.election.run(self._start, self._stop))
+            try:
+                await self._until(wanted=False)
+                await self._drain()
+            finally:
+                election.cancel()
+                await asyncio.gather(election, return_exceptions=True)
+                self._is_running = False
+
+    async def _until(self, *, wanted: bool) -> None:
+        while self._wanted != wanted:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _start(self) -> None:
+        self._works = True
+        self._on_started()
+
+    async def _stop(self) -> None:
+        """The Lease is lost or about to be released: begin nothing new."""
+        await self._drain()
+
+    async def _drain(self) -> None:
+        self._works = False
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS)
