@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from tests.support import build
 
 from dpucluster.api.dpucluster import Phase
 from dpucluster.api.meta import Condition, Key
 from dpucluster.lifecycle import deletion, phase, readiness
-from tests.support import build
 
 CREATED = build.condition("Created")
 NOT_CREATED = build.condition("Created", "False", "SecretNotFound", "no Secret")
@@ -135,7 +135,7 @@ def test_a_bad_secret_is_told_even_beside_a_manager_that_does_not_look() -> None
 
 
 def test_more_nodes_than_max_nodes_is_a_warning() -> None:
-    """maxNodes is a promise of the user's; passing it is told and does not block."""
+    """MaxNodes is a promise of the user's; passing it is told and does not block."""
     seen = observed(CREATED, tenant=build.tenant(nodes_count=1001))
     assert ["TooManyNodes"] == [n.reason for n in readiness.notices(seen)]
     assert () == readiness.notices(observed(CREATED, tenant=build.tenant(nodes_count=1000)))

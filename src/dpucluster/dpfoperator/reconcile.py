@@ -95,7 +95,8 @@ class Operator:
             await self._refuse(config)
             return None
         if config.is_paused:
-            return self._keep(config)
+            self._keep(config)
+            return None
         if config.metadata.is_deleting:
             return await self._take_apart(config)
         return await self._follow(config)
