@@ -22,8 +22,8 @@ class Credentials:
 class CredentialSource(Protocol):
     """Credentials that change while the process runs."""
 
-    async def credentials(self, *, refresh: bool = False) -> Credentials:
-        """What to send now; ``refresh`` after the server answered 401 to what was given last.
+    async def credentials(self, *, rejected: Credentials | None = None) -> Credentials:
+        """What to send now; ``rejected`` is what the server just answered 401 to.
 
         Raises:
             ConfigError: there are none to be had.
@@ -36,7 +36,7 @@ class StaticCredentials:
 
     value: Credentials
 
-    async def credentials(self, *, refresh: bool = False) -> Credentials:  # noqa: ARG002  (the protocol's signature)
+    async def credentials(self, *, rejected: Credentials | None = None) -> Credentials:  # noqa: ARG002  (the protocol's signature)
         """Always the same."""
         return self.value
 

@@ -139,7 +139,7 @@ class Transport:
         response = await self._send_as(own, request)
         if response.status != 401 or source is None:
             return response
-        renewed = await source.credentials(refresh=True)
+        renewed = await source.credentials(rejected=own)
         if renewed == own:
             return response
         response.close()
