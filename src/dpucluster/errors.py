@@ -18,6 +18,7 @@
     │   └── ServerError             5xx
     ├── TransportError              no answer, or not one of HTTP
     │   ├── ConnectFailed           refused, unreachable, name not found, cut
+    │   │   └── NotHttp             what answered does not speak HTTP
     │   ├── TimedOut                nothing within the time given
     │   └── TlsFailed               the certificate of either side was not accepted
     ├── DecodeError                 an answer that does not fit the type it was read as
@@ -117,6 +118,10 @@ class TransportError(DpuClusterError):
 
 class ConnectFailed(TransportError):
     """The connection was refused, unreachable or cut."""
+
+
+class NotHttp(ConnectFailed):
+    """Something answered, and not as an HTTP server does."""
 
 
 class TimedOut(TransportError):

@@ -110,6 +110,14 @@ class Client:
     ) -> None:
         await self.aclose()
 
+    async def disconnect(self) -> None:
+        """Close every connection now; the next request makes a new one.
+
+        The TLS context is kept: where a server is asked rarely, a handshake each time costs less
+        than an idle connection.
+        """
+        await self._exchange.pool.disconnect()
+
     async def aclose(self) -> None:
         """Close every connection; requests under way fail."""
         if self._owned is not None:

@@ -165,7 +165,8 @@ class Exchange:
         async with self.pool.send(self._request(what), seconds) as response:
             bound = max_bytes if response.status < 400 else min(max_bytes, MAX_ERROR)
             body, truncated = await _body(response, bound)
-            return RawResponse(response.status, body, response.headers, truncated)
+            shown = self.pool.redact(body)
+            return RawResponse(response.status, shown, response.headers, truncated)
 
     def _request(self, what: Call, *, streaming: bool = False) -> transport.Request:
         headers = [("Accept", what.accept)]
@@ -180,7 +181,6 @@ class Exchange:
         self, what: Call, status: int, body: bytes, headers: Mapping[str, str]
     ) -> errors.ApiError:
         retry_after = _retry_after(headers.get("Retry-After", ""))
-        body = self.pool.redact(body)
         return failures.from_answer(what.what, status, body, retry_after=retry_after)
 
     def _tell(self, what: Call, code: str) -> None:

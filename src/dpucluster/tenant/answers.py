@@ -1,11 +1,12 @@
 """What an API server's answers, or their absence, say about it. Pure.
 
-The peer is somebody else's and may be anything: text of its own is shortened and made printable
-before anybody sees it, and no answer is believed beyond its shape.
+The peer is somebody else's and may be anything. Of its own words only the message of a ``Status``
+is passed on, shortened and made printable; what is no Kubernetes API is not quoted at all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import ssl
 from typing import TypeVar
@@ -32,6 +33,14 @@ _FAILING_CHECK = re.compile(rb"^\[-\]([\w./-]{1,100})", re.MULTILINE)
 
 _REFUSED_CLIENT = ("CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED")
 """In the name of a TLS alert: the peer did not like our certificate (others: our protocol)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is asked, and as whom: ``credentials`` such as ``the token of user 'admin'``."""
+
+    server: str
+    credentials: str
 
 
 class _Status(msgspec.Struct, frozen=True, gc=False):
@@ -62,21 +71,20 @@ class _Review(msgspec.Struct, frozen=True, gc=False):
     status: _ReviewStatus
 
 
-def excerpt(body: bytes) -> str:
-    """The beginning of the server's own words, on one line, printable."""
-    text = body[: 4 * MAX_TEXT].decode("utf-8", "replace")
-    words = "".join(c if c.isprintable() else " " for c in text).split()
+def excerpt(text: str) -> str:
+    """The beginning of somebody's words, on one line, printable."""
+    words = "".join(c if c.isprintable() else " " for c in text[: 4 * MAX_TEXT]).split()
     return " ".join(words)[:MAX_TEXT]
 
 
-def from_error(error: errors.DpuClusterError, server: str) -> Problem:
+def from_error(error: errors.DpuClusterError, peer: Peer) -> Problem:
     """Why no usable answer came."""
-    told = f"{server} cannot be used: {error}"
+    told = str(error) if peer.server in str(error) else f"{peer.server}: {error}"
     if isinstance(error, errors.TlsFailed):
         return _from_tls(error, told)
     if isinstance(error, errors.TimedOut):
         return Problem(problem.TIMEOUT, f"{told}; {_CHECK_NETWORK}")
-    if isinstance(error, errors.ConnectFailed):
+    if isinstance(error, errors.ConnectFailed) and not isinstance(error, errors.NotHttp):
         return Problem(
             problem.UNREACHABLE,
             f"{told}; check that the control plane runs and that its address in the kubeconfig "
@@ -85,15 +93,15 @@ def from_error(error: errors.DpuClusterError, server: str) -> Problem:
     return Problem(problem.NOT_KUBERNETES, f"{told}; {_CHECK_ADDRESS}")
 
 
-def timed_out(server: str, what: str, seconds: float) -> Problem:
+def timed_out(peer: Peer, what: str, seconds: float) -> Problem:
     """Not everything came in time; ``what`` was being asked for."""
     return Problem(
         problem.TIMEOUT,
-        f"{server} did not answer {what} completely within {seconds:g} s; {_CHECK_NETWORK}",
+        f"{peer.server} did not answer {what} completely within {seconds:g} s; {_CHECK_NETWORK}",
     )
 
 
-def from_readyz(server: str, status: int, body: bytes) -> Problem | None:
+def from_readyz(peer: Peer, status: int, body: bytes) -> Problem | None:
     """What ``GET /readyz`` says; None: go on.
 
     403 also goes on: a user may be kept from this path and still be admin, which the next
@@ -102,34 +110,34 @@ def from_readyz(server: str, status: int, body: bytes) -> Problem | None:
     if status in (200, 403):
         return None
     if status == 429 or status >= 500:
-        return _not_ready(server, status, body)
-    return _refused(server, "GET /readyz", status, body)
+        return _not_ready(peer, status, body)
+    return _refused(peer, "GET /readyz", status, body)
 
 
-def from_kube_system(server: str, status: int, body: bytes) -> Problem | str:
+def from_kube_system(peer: Peer, status: int, body: bytes) -> Problem | str:
     """What ``GET`` of the namespace ``kube-system`` says: its UID, or what is wrong."""
     what = "GET namespaces/kube-system"
     if status == 200:
         return _uid(body) or Problem(
             problem.NOT_KUBERNETES,
-            f"{server} answered {what} with something that is no Namespace: {excerpt(body)!r}; "
-            f"{_CHECK_ADDRESS}",
+            f"{peer.server} answered {what} with something that is no Namespace; {_CHECK_ADDRESS}",
         )
     if status == 404 and _is_status(body):
         return Problem(
             problem.API_SERVER_NOT_READY,
-            f"{server} has no namespace kube-system (yet); a control plane makes it when it starts",
+            f"{peer.server} has no namespace kube-system (yet); a control plane makes it when it "
+            "starts",
         )
     if status == 429 or status >= 500:
-        text = f"{server} answered {what} with HTTP {status}: {_told(body)}; see its log"
+        text = f"{peer.server} answered {what} with HTTP {status}: {_told(body)}; see its log"
         return Problem(problem.API_SERVER_NOT_READY, text)
-    return _refused(server, what, status, body)
+    return _refused(peer, what, status, body)
 
 
 def version(body: bytes) -> str:
     """What ``GET /version`` says, such as ``v1.34.4``; empty when it says nothing of the kind."""
     found = _decode(body, _Version)
-    return excerpt(found.git_version.encode("utf-8", "replace")) if found else ""
+    return excerpt(found.git_version) if found else ""
 
 
 def count(body: bytes) -> int | None:
@@ -178,39 +186,38 @@ def _ssl_cause(error: BaseException) -> ssl.SSLError | None:
     below: BaseException | None = error
     while below is not None and id(below) not in seen:
         seen.add(id(below))
-        for candidate in (below, getattr(below, "certificate_error", None)):
-            if isinstance(candidate, ssl.SSLError):
-                return candidate
-        inner = getattr(below, "os_error", None)
+        inner = getattr(below, "certificate_error", None) or getattr(below, "os_error", None)
+        if not isinstance(inner, OSError) and isinstance(below, ssl.SSLError):
+            return below
         below = inner if isinstance(inner, OSError) else below.__cause__ or below.__context__
     return None
 
 
-def _not_ready(server: str, status: int, body: bytes) -> Problem:
+def _not_ready(peer: Peer, status: int, body: bytes) -> Problem:
     names = [name.decode() for name in _FAILING_CHECK.findall(body)]
     shown = ", ".join(names[:MAX_CHECKS]) + (", …" if len(names) > MAX_CHECKS else "")
     failing = f"failing checks: {shown}" if names else _told(body)
     return Problem(
         problem.API_SERVER_NOT_READY,
-        f"{server} answered GET /readyz with HTTP {status}: {failing}; see the log of its "
+        f"{peer.server} answered GET /readyz with HTTP {status}: {failing}; see the log of its "
         "kube-apiserver",
     )
 
 
-def _refused(server: str, what: str, status: int, body: bytes) -> Problem:
+def _refused(peer: Peer, what: str, status: int, body: bytes) -> Problem:
     if status == 401:
         return Problem(
             problem.UNAUTHORIZED,
-            f"{server} does not accept the credentials ({what}: HTTP 401); put a current "
+            f"{peer.server} does not accept {peer.credentials} ({what}: HTTP 401); put a current "
             "kubeconfig into the Secret",
         )
     if status == 403:
         return Problem(
             problem.FORBIDDEN,
-            f"{server} knows the user but refuses {what}: {_told(body)}; bind the user to the "
+            f"{peer.server} knows the user but refuses {what}: {_told(body)}; bind the user to the "
             "ClusterRole cluster-admin",
         )
-    text = f"{server} answered {what} with HTTP {status}: {_told(body)}; {_CHECK_ADDRESS}"
+    text = f"{peer.server} answered {what} with HTTP {status}: {_told(body)}; {_CHECK_ADDRESS}"
     return Problem(problem.NOT_KUBERNETES, text)
 
 
@@ -218,8 +225,8 @@ def _told(body: bytes) -> str:
     """The message of a Status, else the beginning of whatever came."""
     status = _decode(body, _Status)
     if status is not None and status.message:
-        return excerpt(status.message.encode("utf-8", "replace"))
-    return repr(excerpt(body)) if body else "an empty answer"
+        return excerpt(status.message)
+    return "with no message of a Kubernetes API"
 
 
 def _is_status(body: bytes) -> bool:
@@ -231,4 +238,4 @@ def _uid(body: bytes) -> str:
     found = _decode(body, PartialObject)
     if found is None or (found.kind, found.metadata.name) != ("Namespace", "kube-system"):
         return ""
-    return excerpt(found.metadata.uid.encode("utf-8", "replace"))
+    return excerpt(found.metadata.uid)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 from dpucluster.kube import client as kube_client
 from dpucluster.runtime import clock as clocks
+from dpucluster.tenant import answers
 from dpucluster.tenant import diagnosis as tenant_diagnosis
 from dpucluster.tenant import probe as tenant_probe
 from dpucluster.tenant.diagnosis import Diagnosis
@@ -29,6 +30,7 @@ class TenantConnection:
         self._timeout = options.timeout
         self._clock = clock
         self._client = kube_client.Client(self.kubeconfig.connection(), timeout=options.timeout)
+        self._peer = answers.Peer(self.kubeconfig.server, _credentials(diagnosis))
         self._users = 0
 
     async def probe(self) -> ProbeResult:
@@ -39,7 +41,7 @@ class TenantConnection:
         async with self._connected():
             return await tenant_probe.probe(
                 self._client,
-                server=self.kubeconfig.server,
+                peer=self._peer,
                 seconds=self._timeout,
                 clock=self._clock,
             )
@@ -63,3 +65,11 @@ class TenantConnection:
             self._users -= 1
             if not self._users:
                 await self._client.disconnect()
+
+
+def _credentials(diagnosis: Diagnosis) -> str:
+    """In the words of a message."""
+    if diagnosis.facts is None:
+        return "the credentials"
+    kind = "client certificate" if diagnosis.facts.authentication == "certificate" else "token"
+    return f"the {kind} of user {diagnosis.facts.user_name!r}"

@@ -33,15 +33,15 @@ SURVEY_TIMEOUT = 10.0
 
 
 async def probe(
-    client: kube_client.Client, *, server: str, seconds: float = 5.0, clock: clocks.Clock
+    client: kube_client.Client, *, peer: answers.Peer, seconds: float = 5.0, clock: clocks.Clock
 ) -> ProbeResult:
-    """One verdict on the API server at ``server``, within ``seconds``.
+    """One verdict on the API server of ``peer``, within ``seconds``.
 
     Readiness first, then the namespace ``kube-system``: its UID is the cluster's identity, and
     only it shows missing rights (``/readyz`` answers 200 to a user without any).
     """
     started = clock.monotonic()
-    found = await _asked(client, server, seconds)
+    found = await _asked(client, peer, seconds)
     if isinstance(found, Problem):
         return ProbeResult(ok=False, problem=found, started=started)
     return ProbeResult(ok=True, identity=found, started=started)
@@ -63,21 +63,21 @@ async def survey(client: kube_client.Client, *, seconds: float = SURVEY_TIMEOUT)
     return found
 
 
-async def _asked(client: kube_client.Client, server: str, seconds: float) -> Problem | str:
+async def _asked(client: kube_client.Client, peer: answers.Peer, seconds: float) -> Problem | str:
     path = "/readyz"
     try:
         async with asyncio.timeout(seconds):
             reply = await client.raw("GET", path, timeout=seconds, max_bytes=MAX_BODY)
-            unready = answers.from_readyz(server, reply.status, reply.body)
+            unready = answers.from_readyz(peer, reply.status, reply.body)
             if unready is not None:
                 return unready
             path = kinds.NAMESPACES.path(name="kube-system")
             reply = await client.raw("GET", path, timeout=seconds, max_bytes=MAX_BODY)
-            return answers.from_kube_system(server, reply.status, reply.body)
+            return answers.from_kube_system(peer, reply.status, reply.body)
     except TimeoutError:
-        return answers.timed_out(server, f"GET {path}", seconds)
+        return answers.timed_out(peer, f"GET {path}", seconds)
     except errors.DpuClusterError as error:
-        return answers.from_error(error, server)
+        return answers.from_error(error, peer)
 
 
 async def _version(client: kube_client.Client) -> str:
