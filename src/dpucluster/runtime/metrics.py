@@ -41,7 +41,7 @@ class Metrics:
         """Everything in the text format."""
         return prometheus_client.generate_latest(_WithoutCreated(self.registry))
 
-    def sample(self, name: str, **labels: str) -> float:
+    def sample(self, name: str, /, **labels: str) -> float:
         """One value, 0 when it was never set."""
         return self.registry.get_sample_value(name, labels) or 0.0
 
