@@ -14,7 +14,7 @@ from dpucluster.api.meta import Key
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
-from dpucluster.runtime import controller, events, informer
+from dpucluster.runtime import controller, events, informer, process
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.sdk.pipeline import Pipeline
 from dpucluster.sdk.roles import Election, RoleRunner
@@ -153,7 +153,7 @@ class Host:
                 for part in (self.clusters, self._secrets, self._tenants, self.recorder)
             ]
             if await self._synced_before(stop):
-                runtime_metrics.freeze_garbage()
+                process.freeze_garbage()
                 work = group.create_task(self._controller.run(), name="controller")
                 running = [r.run() for r in self._runners.values()]
                 running += [start() for start in beside]

@@ -49,7 +49,10 @@ class ClusterManager(Protocol):
         Waiting is ``Outcome(requeue_after=…)``.
     """
 
-    type: str
+    @property
+    def type(self) -> str:
+        """The ``spec.type`` it answers for, such as ``example.com/foo``."""
+        ...
 
     async def reconcile(self, cluster: DPUCluster, context: Context) -> Outcome:
         """Bring the control plane to what ``cluster.spec`` asks for and say how far it is."""
@@ -63,9 +66,15 @@ class ClusterManager(Protocol):
 class Stage(Protocol):
     """One step of the pipeline that every DPUCluster goes through."""
 
-    component: str
-    """Names the role; its Lease is ``contract.lease_name(component)``."""
-    finalizer: str
+    @property
+    def component(self) -> str:
+        """Names the role; its Lease is ``contract.lease_name(component)``."""
+        ...
+
+    @property
+    def finalizer(self) -> str:
+        """What keeps a deleted cluster until ``finalize`` is done."""
+        ...
 
     def claims(self, cluster: DPUCluster) -> bool:
         """Whether this stage has anything to do with the cluster."""
