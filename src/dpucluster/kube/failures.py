@@ -6,6 +6,7 @@ certificate was refused and why, since that is what a user can act on.
 
 from __future__ import annotations
 
+import os
 import ssl
 import string
 from collections.abc import Mapping
@@ -82,19 +83,21 @@ def from_library(what: str, server: str, error: Exception) -> errors.TransportEr
     tls = _ssl_error(error)
     if tls is not None:
         return errors.TlsFailed(f"{what}: {_tls_text(server, tls)}")
-    return errors.ConnectFailed(f"{what}: {_connect_text(server, error)}")
+    is_http = not isinstance(error, aiohttp.ClientResponseError) or isinstance(
+        error, aiohttp.ClientHttpProxyError
+    )
+    kind = errors.ConnectFailed if is_http else errors.NotHttp
+    return kind(f"{what}: {_connect_text(server, error)}")
 
 
 def _ssl_error(error: BaseException | None) -> ssl.SSLError | ssl.CertificateError | None:
     """The TLS error that is the cause; a peer's alert comes wrapped in several layers."""
     seen = 0
     while error is not None and seen < 8:
-        if isinstance(error, ssl.SSLError):
+        # aiohttp's own TLS errors are SSLErrors, too, without what OpenSSL says: look inside first
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        if isinstance(error, ssl.SSLError) and not isinstance(inner, OSError):
             return error
-        certificate = getattr(error, "certificate_error", None)
-        if isinstance(certificate, ssl.SSLError):
-            return certificate
-        inner = getattr(error, "os_error", None)
         error = inner if isinstance(inner, OSError) else error.__cause__ or error.__context__
         seen += 1
     return None
@@ -116,7 +119,7 @@ def _tls_text(server: str, error: ssl.SSLError) -> str:
 def _connect_text(server: str, error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorDNSError():
-            text = f"the name of {server} cannot be resolved: {_cause(error)}"
+            text = f"the name of {server} cannot be resolved: {error.os_error}"
         case aiohttp.ClientHttpProxyError():
             text = f"the proxy on the way to {server} answered HTTP {error.status}"
         case aiohttp.ClientProxyConnectionError():
@@ -137,4 +140,9 @@ def _connect_text(server: str, error: Exception) -> str:
 
 
 def _cause(error: aiohttp.ClientConnectorError) -> str:
-    return error.os_error.strerror or str(error.os_error)
+    inner = error.os_error
+    if isinstance(inner, ConnectionResetError) and not inner.errno:
+        return "it closed while TLS was being agreed (a plain HTTP port does so)"
+    # asyncio writes "Connect call failed (address)" where the system has a reason
+    told = os.strerror(inner.errno) if inner.errno and inner.errno > 0 else inner.strerror
+    return told or str(inner) or type(inner).__name__
