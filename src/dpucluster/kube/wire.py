@@ -20,7 +20,7 @@ from dpucluster.kube.resource import Resource
 
 T = TypeVar("T")
 
-_QUOTED_VALUE = re.compile(r"(enum value) '.*'( - at|$)", re.DOTALL)
+_QUOTED_VALUE = re.compile(r"(enum value) .*?( - at `\$[^`]*`)?$", re.DOTALL)
 """The one place where msgspec's messages quote the object instead of naming the path in it."""
 
 
