@@ -119,7 +119,7 @@ def _read(path: Path) -> File:
     data = credential_files.read(path)
     try:
         document = _without_nulls(yaml.load(data, Loader=yaml.CSafeLoader))
-        return msgspec.convert(document or {}, File)
+        return msgspec.convert({} if document is None else document, File)
     except msgspec.ValidationError as error:
         raise errors.ConfigError(f"{path} is no kubeconfig: {error}") from None
     except yaml.MarkedYAMLError as error:
