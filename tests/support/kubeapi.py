@@ -1,17 +1,18 @@
 """A synchronous look at an API server that shares no code with the product.
 
 What observes must not be what is tested. One connection for each call would cost a TLS
-handshake, so one is kept for each thread and made again when the server has closed it.
+handshake, so idle ones are kept, and made again when the server has closed them. Threads may
+share a ``KubeApi``.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import pathlib
 import ssl
-import threading
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -65,14 +66,12 @@ class KubeApi:
         if "client-certificate-data" in user:
             cert = base64.b64decode(user["client-certificate-data"])
             certificates.load_pair(self._tls, cert, base64.b64decode(user["client-key-data"]))
-        self._kept = threading.local()
+        self._idle: list[http.client.HTTPSConnection] = []
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        connection: http.client.HTTPSConnection | None = getattr(self._kept, "connection", None)
-        if connection is not None:
-            connection.close()
-            self._kept.connection = None
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().close()
 
     def request(
         self, method: str, path: str, body: Any = None, content_type: str = JSON
@@ -140,18 +139,22 @@ class KubeApi:
             headers["Authorization"] = f"Bearer {self._token}"
         connection = self._connection()
         data = None if body is None else json.dumps(body).encode()
-        connection.request(method, path, body=data, headers=headers)
-        with connection.getresponse() as response:
-            return response.status, response.read().decode()
+        try:
+            connection.request(method, path, body=data, headers=headers)
+            with connection.getresponse() as response:
+                answer = response.status, response.read().decode()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return answer
 
     def _connection(self) -> http.client.HTTPSConnection:
-        kept: http.client.HTTPSConnection | None = getattr(self._kept, "connection", None)
-        if kept is None:
-            kept = http.client.HTTPSConnection(
-                self._address.hostname or "", self._address.port, context=self._tls, timeout=TIMEOUT
-            )
-            self._kept.connection = kept
-        return kept
+        with contextlib.suppress(IndexError):
+            return self._idle.pop()
+        return http.client.HTTPSConnection(
+            self._address.hostname or "", self._address.port, context=self._tls, timeout=TIMEOUT
+        )
 
 
 def path_of(plural: str, namespace: str = "", name: str = "", subresource: str = "") -> str:
