@@ -37,7 +37,7 @@ class Fault:
     ``status`` answers without asking the server; with ``as_event`` the answer is a 200 whose
     body is one ERROR watch event of that status. ``delay`` waits before anything else. ``lose``
     lets the server do its work and cuts the connection instead of answering. ``hang`` never
-    answers.
+    answers. ``empty`` answers 200 with an empty body (a watch that is closed at once).
     """
 
     match: journal.Match
@@ -48,6 +48,7 @@ class Fault:
     delay: float = 0.0
     lose: bool = False
     hang: bool = False
+    empty: bool = False
 
 
 class ApiProxy:
@@ -138,6 +139,10 @@ class ApiProxy:
         return self._add(
             Fault(journal.Match("GET", path, True), times, status=status, as_event=True)
         )
+
+    def empty_watches(self, *, times: int = 1, path: str = "") -> Fault:
+        """Accept the next ``times`` watches and end them at once."""
+        return self._add(Fault(journal.Match("GET", path, True), times, empty=True))
 
     def delay(
         self,
@@ -313,6 +318,9 @@ class ApiProxy:
         await asyncio.sleep(fault.delay)
         if fault.hang:
             await asyncio.Event().wait()
+        if fault.empty:
+            seen.status = 200
+            return web.Response(content_type="application/json")
         if fault.status == 0:
             return None
         await request.read()
@@ -338,7 +346,8 @@ class ApiProxy:
             request.method, url, headers=headers, data=await request.read(), allow_redirects=False
         ) as answer:
             if lose:
-                await answer.read()
+                if not seen.is_watch:  # which would end in minutes
+                    await answer.read()
                 _cut(request, seen)
             return await self._stream(request, seen, answer)
 
