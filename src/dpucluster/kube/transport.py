@@ -23,7 +23,7 @@ import yarl
 
 from dpucluster import errors
 from dpucluster.kube import connection as connections
-from dpucluster.kube import failures, tls
+from dpucluster.kube import failures, resolver, tls
 
 MAX_CONNECTIONS: Final = 32
 """Ordinary requests at one time. Twice the default workers; an API server's fair share for one
@@ -82,6 +82,7 @@ class Transport:
     _tls: tuple[connections.Credentials, ssl.SSLContext] | None = field(default=None, init=False)
     _tls_lock: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _token: bytes = field(default=b"", init=False, repr=False)
+    _resolver: resolver.Resolver = field(default_factory=resolver.Resolver, init=False)
     _closed: bool = field(default=False, init=False)
 
     @property
@@ -185,6 +186,7 @@ class Transport:
                     limit=0 if streaming else MAX_CONNECTIONS,
                     force_close=not self.keep_alive,
                     socket_factory=_keepalive_socket,
+                    resolver=self._resolver,
                 ),
                 headers={"User-Agent": self.user_agent, "Accept-Encoding": "identity"},
                 timeout=aiohttp.ClientTimeout(total=None),

@@ -1,30 +1,59 @@
-"""Which DPUCluster leads to which cluster. Pure book-keeping."""
+"""Which DPUClusters lead to the same cluster. Pure book-keeping.
+
+Hundreds may (a test bench, a copied manifest), so what one of them is told about the others does
+not change with each that comes or goes, and nobody has to look at all of them.
+"""
 
 from __future__ import annotations
+
+import bisect
+from typing import NamedTuple
 
 from dpucluster.api.meta import Key
 
 
+class Company(NamedTuple):
+    """Who else is there: the first in the order of names, and whether there are more."""
+
+    first: Key
+    has_more: bool
+
+
 class Identities:
-    """From a tenant's identity to the DPUClusters that have it."""
+    """From a tenant's identity (the UID of its ``kube-system``) to the DPUClusters that have it."""
 
     def __init__(self) -> None:
-        self._keys: dict[str, set[Key]] = {}
+        self._keys: dict[str, list[Key]] = {}
 
-    def move(self, key: Key, old: str, new: str) -> frozenset[Key]:
-        """``key`` has ``new`` instead of ``old`` (empty: unknown); who else is concerned."""
-        concerned = {*self._keys.get(old, ()), *self._keys.get(new, ())} - {key}
-        self._keys.get(old, set()).discard(key)
-        if old in self._keys and not self._keys[old]:
-            del self._keys[old]
-        if new:
-            self._keys.setdefault(new, set()).add(key)
-        return frozenset(concerned)
+    def add(self, key: Key, identity: str) -> tuple[Key, ...]:
+        """``key`` leads there; returns those who should hear of it now.
 
-    def others(self, key: Key, identity: str) -> tuple[Key, ...]:
-        """Who else has that identity, in order."""
-        return tuple(sorted(self._keys.get(identity, set()) - {key}))
+        Those are few: to somebody who has more than one companion already, one more is no news.
+        """
+        keys = self._keys.setdefault(identity, [])
+        concerned = tuple(keys) if len(keys) < 3 else ()
+        bisect.insort(keys, key)
+        return concerned
 
-    def of(self, identity: str) -> frozenset[Key]:
-        """Everybody who has that identity."""
-        return frozenset(self._keys.get(identity, ()))
+    def remove(self, key: Key, identity: str) -> tuple[Key, ...]:
+        """``key`` leads there no more; returns those who should hear of it now.
+
+        Others who were told its name learn it when they are looked at next.
+        """
+        keys = self._keys.get(identity, [])
+        if key not in keys:
+            return ()
+        keys.remove(key)
+        if not keys:
+            del self._keys[identity]
+        return tuple(keys) if len(keys) < 3 else ()
+
+    def company(self, key: Key, identity: str) -> Company | None:
+        """Who else leads there; None: nobody."""
+        keys = self._keys.get(identity, [])
+        others = [other for other in keys[:3] if other != key]
+        return Company(others[0], len(others) > 1) if others else None
+
+    def of(self, identity: str) -> tuple[Key, ...]:
+        """Everybody who leads there."""
+        return tuple(self._keys.get(identity, ()))

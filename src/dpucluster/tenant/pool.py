@@ -22,6 +22,7 @@ from dpucluster.tenant import state as tenant_state
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import ProbeOptions
 from dpucluster.tenant.identities import Identities
+from dpucluster.tenant.pace import Pace
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.secret import SecretReader, Target
 from dpucluster.tenant.state import TenantState
@@ -74,6 +75,7 @@ class TenantPool:
         self._entries: dict[Key, _Entry] = {}
         self._by_secret: dict[Key, set[Key]] = {}
         self._identities = Identities()
+        self._pace = Pace()
         self._own_identity = ""
         self._tasks: asyncio.TaskGroup | None = None
         secrets.on_change(self._secret_changed)
@@ -132,7 +134,8 @@ class TenantPool:
             options=self._options,
             clock=self._clock,
             changed=lambda old, new: self._changed(key, old, new),
-            neighbours=lambda diagnosis, identity: self._neighbours(key, diagnosis, identity),
+            kinship=lambda diagnosis, identity: self._kinship(key, diagnosis, identity),
+            pace=self._pace,
         )
         entry = self._entries[key] = _Entry(watcher, generation)
         self._by_secret.setdefault(target.secret, set()).add(key)
@@ -155,17 +158,16 @@ class TenantPool:
     def _identity_changed(self, key: Key, old: str, new: str) -> None:
         if old == new:
             return
-        for concerned in (*self._identities.move(key, old, new), key):
-            if concerned in self._entries:
-                self._entries[concerned].watcher.refresh()
+        concerned = set(self._identities.remove(key, old)) if old else set()
+        if new:
+            concerned |= {key, *self._identities.add(key, new)}
+        for other in concerned & self._entries.keys():
+            self._entries[other].watcher.refresh()
 
-    def _neighbours(self, key: Key, diagnosis: Diagnosis, identity: str) -> tuple[Problem, ...]:
-        return tenant_state.shared(
-            diagnosis,
-            identity,
-            self._identities.others(key, identity),
-            own=identity == self._own_identity,
-        )
+    def _kinship(self, key: Key, diagnosis: Diagnosis, identity: str) -> tuple[Problem, ...]:
+        company = self._identities.company(key, identity)
+        is_own = identity == self._own_identity
+        return tenant_state.kinship(diagnosis, identity, company, is_own=is_own)
 
     async def _learn_own_identity(self) -> None:
         while not self._own_identity:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from dpucluster.api.meta import Key
 from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import problem
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health
+from dpucluster.tenant.identities import Company
 from dpucluster.tenant.problem import Problem
 
 
@@ -88,18 +88,18 @@ def new_kubeconfig_failing(diagnosis: Diagnosis, found: Problem) -> Problem:
     )
 
 
-def shared(
-    diagnosis: Diagnosis, identity: str, others: tuple[Key, ...], *, own: bool
+def kinship(
+    diagnosis: Diagnosis, identity: str, company: Company | None, *, is_own: bool
 ) -> tuple[Problem, ...]:
-    """What the identity shows: the management cluster itself (``own``), or another's tenant."""
+    """What the identity shows: the management cluster itself, or the tenant of another."""
     found = []
-    if own:
+    if is_own:
         text = f"{diagnosis.where} leads to the management cluster itself; use the tenant's own"
         found.append(Problem(problem.MANAGEMENT_CLUSTER, text))
-    if others:
-        names = ", ".join(str(key) for key in sorted(others))
+    if company is not None:
+        others = f"{company.first} and others" if company.has_more else str(company.first)
         text = (
-            f"{diagnosis.where} leads to the same cluster as DPUCluster {names} (kube-system has "
+            f"{diagnosis.where} leads to the same cluster as DPUCluster {others} (kube-system has "
             f"UID {identity}); DPUs of both would meet there, give each a cluster of its own"
         )
         found.append(Problem(problem.SHARED_TENANT, text))

@@ -25,6 +25,7 @@ from dpucluster.tenant import state as tenant_state
 from dpucluster.tenant.connection import TenantConnection
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health, ProbeOptions, ProbeResult
+from dpucluster.tenant.pace import Pace
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.secret import SecretReader, Target
 from dpucluster.tenant.state import Survey, TenantState
@@ -37,7 +38,7 @@ SURVEY_INTERVAL = 300.0
 IDLE = 3600.0
 """The wait where only a change of the Secret can bring news."""
 
-Neighbours = Callable[[Diagnosis, str], tuple[Problem, ...]]
+Kinship = Callable[[Diagnosis, str], tuple[Problem, ...]]
 """From a diagnosis and the tenant's identity to the warnings that only the pool can give."""
 
 
@@ -72,14 +73,16 @@ class Watcher:
         options: ProbeOptions,
         clock: clocks.Clock,
         changed: Callable[[TenantState, TenantState], None],
-        neighbours: Neighbours,
+        kinship: Kinship,
+        pace: Pace,
     ) -> None:
         self.target = target
         self._secret = secret
         self._options = options
         self._clock = clock
         self._changed = changed
-        self._neighbours = neighbours
+        self._kinship = kinship
+        self._pace = pace
         self._woken = asyncio.Event()
         self._diagnosis = secret.absent()
         self._current: TenantConnection | None = None
@@ -126,6 +129,7 @@ class Watcher:
         if answers is not None:
             await self._judge(answers)
         self._publish()
+        await self._rest()
 
     # The Secret
 
@@ -201,6 +205,7 @@ class Watcher:
     async def _asked(
         self, current: TenantConnection, candidate: TenantConnection | None
     ) -> _Answers:
+        await self._pace.turn()
         if candidate is None:
             return _Answers(await current.probe(), None)
         return _Answers(*await asyncio.gather(current.probe(), candidate.probe()))
@@ -250,6 +255,7 @@ class Watcher:
     async def _surveyed(self, connection: TenantConnection) -> None:
         """Ask what is nice to know; nobody waits for it and nothing hangs on it."""
         found = await connection.survey()
+        await connection.rest()
         self._survey = self._survey.updated(found)
         pause = SURVEY_INTERVAL if found.version else self._options.interval
         self._survey_due = self._clock.monotonic() + pause
@@ -257,6 +263,13 @@ class Watcher:
         self._publish()
 
     # Letting go
+
+    async def _rest(self) -> None:
+        """No connection stays open between two looks; a survey closes its own when it is done."""
+        if self._current is not None and self._surveying is None:
+            await self._current.rest()
+        if self._candidate is not None:
+            await self._candidate.rest()
 
     async def _drop(self) -> None:
         """Forget everything that was learned through the Secret."""
@@ -313,7 +326,7 @@ class Watcher:
         )
 
     def _warnings(self, diagnosis: Diagnosis) -> tuple[Problem, ...]:
-        found = list(self._neighbours(diagnosis, self._identity)) if self._identity else []
+        found = list(self._kinship(diagnosis, self._identity)) if self._identity else []
         if self._survey.is_cluster_admin is False:
             found.append(tenant_state.not_cluster_admin(diagnosis))
         refused = self._candidate_health.problem
