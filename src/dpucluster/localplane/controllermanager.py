@@ -1,0 +1,29 @@
+"""The command line of kube-controller-manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dpucluster.localplane import apiserver
+
+USER = "system:kube-controller-manager"
+CONTROLLERS = "*,-nodeipam,-cloud-node-lifecycle,-service-lb-controller,-node-route-controller"
+"""All that make sense without a cloud: namespaces, garbage, service accounts, workloads …"""
+
+
+def command(binary: Path, keys: apiserver.Keys, kubeconfig: Path) -> list[str]:
+    """The whole command line."""
+    flags = {
+        "kubeconfig": kubeconfig,
+        "controllers": CONTROLLERS,
+        "use-service-account-credentials": "true",
+        "service-account-private-key-file": keys.service_accounts,
+        "root-ca-file": keys.ca.certificate,
+        "cluster-signing-cert-file": keys.ca.certificate,
+        "cluster-signing-key-file": keys.ca.key,
+        # One instance, on a port that nobody asks: no port at all.
+        "leader-elect": "false",
+        "secure-port": 0,
+        "profiling": "false",
+    }
+    return [str(binary), *(f"--{flag}={value}" for flag, value in flags.items())]
