@@ -1,0 +1,102 @@
+"""Control planes for all tests: real etcd, real kube-apiserver.
+
+Synchronous and made of processes, so that they serve tests with and without an event loop.
+Planes start when the first test asks for them, and end with the session (or, ``tenants``, with
+the test). All ports are free ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from tests.support import planes
+
+from dpucluster.localplane import binaries as control_plane_binaries
+from dpucluster.localplane import etcd as storage
+from dpucluster.localplane import install, plane, progress
+
+
+@pytest.fixture(scope="session")
+def binaries() -> Mapping[str, Path]:
+    """The path of each control-plane binary."""
+    return control_plane_binaries.ensure(progress=progress.for_stream())
+
+
+@pytest.fixture(scope="session")
+def plane_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    yield from planes.scratch(tmp_path_factory.mktemp("planes"))
+
+
+@pytest.fixture(scope="session")
+def etcd(binaries: Mapping[str, Path], plane_directory: Path) -> Iterator[storage.Etcd]:
+    """One etcd for all planes of the session."""
+    server = storage.Etcd(binaries["etcd"], plane_directory / "etcd")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def management(
+    binaries: Mapping[str, Path], etcd: storage.Etcd, plane_directory: Path
+) -> Iterator[plane.ControlPlane]:
+    """The management plane: API server, controller manager, CRDs, dpf-operator-system, audit log.
+
+    Shared by the whole session: a test works in its own ``namespace``, and whoever needs to stop
+    or restart a management plane makes one with ``own_management``.
+    """
+    server = plane.ControlPlane(
+        "management",
+        binaries=binaries,
+        storage=etcd,
+        directory=plane_directory / "management",
+        audit=True,
+    )
+    with server:
+        install.install(server.endpoint)
+        server.start_controller_manager()
+        yield server
+
+
+@pytest.fixture
+def own_management(
+    binaries: Mapping[str, Path], etcd: storage.Etcd, tmp_path: Path
+) -> Iterator[plane.ControlPlane]:
+    """A management plane for one test alone: it may be stopped, restarted, frozen."""
+    name = f"management-{tmp_path.name.lower().replace('_', '-')[:30].strip('-')}"
+    directory = tmp_path / "own-management"
+    server = plane.ControlPlane(
+        name, binaries=binaries, storage=etcd, directory=directory, audit=True
+    )
+    with server:
+        install.install(server.endpoint)
+        server.start_controller_manager()
+        yield server
+
+
+@pytest.fixture
+def namespace(management: plane.ControlPlane) -> str:
+    """A namespace of the management plane that no other test uses."""
+    return planes.new_namespace(management)
+
+
+@pytest.fixture
+def tenants(
+    binaries: Mapping[str, Path], etcd: storage.Etcd, tmp_path: Path
+) -> Iterator[planes.Tenants]:
+    """Tenant planes for this test, started by a call: ``one, two = tenants(2)``."""
+    factory = planes.Tenants(binaries, etcd, tmp_path / "tenants")
+    yield factory
+    factory.close()
+
+
+@pytest.fixture(scope="session")
+def shared_tenant(
+    binaries: Mapping[str, Path], etcd: storage.Etcd, plane_directory: Path
+) -> Iterator[plane.ControlPlane]:
+    """A tenant plane that tests only look at: never stop, freeze or fill it."""
+    factory = planes.Tenants(binaries, etcd, plane_directory / "shared")
+    yield factory()[0]
+    factory.close()
