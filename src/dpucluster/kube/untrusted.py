@@ -109,7 +109,7 @@ def parse(data: bytes, *, where: str) -> UntrustedKubeconfig:
     except strict_yaml.NotPlain as error:
         raise errors.KubeconfigError(INVALID, f"{where}: {error}: put a kubeconfig there") from None
     if not isinstance(document, dict):
-        raise errors.KubeconfigError(INVALID, f"{where}: is no kubeconfig")
+        raise errors.KubeconfigError(INVALID, f"{where}: is no kubeconfig: put one there")
     return _parse(_Fields(where, document))
 
 
@@ -120,7 +120,7 @@ def _parse(top: _Fields) -> UntrustedKubeconfig:
     users = top.entries("users", "user")
     contexts = top.entries("contexts", "context")
     if not (clusters or users or contexts):
-        top.refuse("clusters", "is missing: this is no kubeconfig")
+        top.refuse("clusters", "is missing, this is no kubeconfig: put one there")
     for entry in clusters:
         _refuse_unsafe(entry.fields, _UNSAFE_CLUSTER)
     for entry in users:
@@ -231,11 +231,11 @@ def _current(top: _Fields, contexts: list[_Entry], cluster: str, user: str) -> _
         top.refuse("current-context", "is missing: name one of the contexts")
     named = [entry for entry in contexts if entry.name == wanted]
     if len(named) != 1:
-        top.refuse("current-context", "must name exactly one of the contexts, and does not")
+        top.refuse("current-context", "must name exactly one of the contexts: put its name there")
     if named[0].fields.text("cluster") != cluster:
-        named[0].fields.refuse("cluster", "does not name the cluster there is")
+        named[0].fields.refuse("cluster", f"is not the name of the cluster: write {cluster!r}")
     if named[0].fields.text("user") != user:
-        named[0].fields.refuse("user", "does not name the user there is")
+        named[0].fields.refuse("user", f"is not the name of the user: write {user!r}")
     return named[0]
 
 
@@ -283,9 +283,9 @@ def _client_certificate(user: _Fields) -> tuple[bytes | None, bytes | None]:
     if not cert and not key:
         return None, None
     if not cert:
-        user.refuse("client-certificate-data", "is missing while there is a client-key-data")
+        user.refuse("client-certificate-data", "is missing, client-key-data is there: put in both")
     if not key:
-        user.refuse("client-key-data", "is missing while there is a client-certificate-data")
+        user.refuse("client-key-data", "is missing, client-certificate-data is there: put in both")
     if not tls.certificates(cert):
         user.refuse("client-certificate-data", "is no PEM certificate: encode the .crt in base64")
     if _ENCRYPTED_KEY.search(key):
