@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable
 
@@ -18,7 +19,9 @@ from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import informer, store
 from dpucluster.runtime import metrics as runtime_metrics
+from dpucluster.tenant import metrics as pool_metrics
 from dpucluster.tenant import state as tenant_state
+from dpucluster.tenant.connection import TenantConnection
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import ProbeOptions
 from dpucluster.tenant.identities import Identities
@@ -26,7 +29,7 @@ from dpucluster.tenant.pace import Pace
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.secret import SecretReader, Target
 from dpucluster.tenant.state import TenantState
-from dpucluster.tenant.watcher import Watcher
+from dpucluster.tenant.watcher import Shared, Watcher
 
 __all__ = ["ProbeOptions", "TenantPool", "TenantState"]
 
@@ -69,15 +72,21 @@ class TenantPool:
     ) -> None:
         self._client = client
         self._secrets = secrets
-        self._options = options
         self._clock = clock
         self._notify = notify
         self._entries: dict[Key, _Entry] = {}
         self._by_secret: dict[Key, set[Key]] = {}
         self._identities = Identities()
-        self._pace = Pace()
         self._own_identity = ""
         self._tasks: asyncio.TaskGroup | None = None
+        counted = pool_metrics.PoolMetrics(metrics, self._count)
+        self._shared = Shared(
+            options=options,
+            clock=clock,
+            pace=Pace(),
+            connect=functools.partial(TenantConnection, options=options, clock=clock),
+            probed=counted.probed,
+        )
         secrets.on_change(self._secret_changed)
 
     def want(self, cluster: DPUCluster) -> TenantState:
@@ -131,11 +140,9 @@ class TenantPool:
         watcher = Watcher(
             target,
             SecretReader(target, self._client, self._secrets, self._clock),
-            options=self._options,
-            clock=self._clock,
+            self._shared,
             changed=lambda old, new: self._changed(key, old, new),
             kinship=lambda diagnosis, identity: self._kinship(key, diagnosis, identity),
-            pace=self._pace,
         )
         entry = self._entries[key] = _Entry(watcher, generation)
         self._by_secret.setdefault(target.secret, set()).add(key)
@@ -146,6 +153,10 @@ class TenantPool:
         if self._tasks is not None and entry.watcher.target.secret_name:
             name = f"tenant {entry.watcher.target.cluster}"
             entry.task = self._tasks.create_task(entry.watcher.run(), name=name)
+
+    def _count(self, health: str) -> float:
+        states = (entry.watcher.state for entry in self._entries.values())
+        return sum(pool_metrics.name_of(state.health.ok) == health for state in states)
 
     def _secret_changed(self, delta: store.Delta[PartialObject]) -> None:
         for key in self._by_secret.get(delta.key, ()):

@@ -11,23 +11,22 @@ long that the cluster is down, the old one goes: from then on only the Secret's 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
+from dpucluster.kube.untrusted import UntrustedKubeconfig
 from dpucluster.runtime import clock as clocks
 from dpucluster.tenant import diagnosis as tenant_diagnosis
 from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import state as tenant_state
-from dpucluster.tenant.connection import TenantConnection
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health, ProbeOptions, ProbeResult
 from dpucluster.tenant.pace import Pace
 from dpucluster.tenant.problem import Problem
-from dpucluster.tenant.secret import SecretReader, Target
+from dpucluster.tenant.secret import Target
 from dpucluster.tenant.state import Survey, TenantState
 
 log = logging.getLogger(__name__)
@@ -38,8 +37,55 @@ SURVEY_INTERVAL = 300.0
 IDLE = 3600.0
 """The wait where only a change of the Secret can bring news."""
 
-Kinship = Callable[[Diagnosis, str], tuple[Problem, ...]]
-"""From a diagnosis and the tenant's identity to the warnings that only the pool can give."""
+
+class Connection(Protocol):
+    """What a watcher needs of a ``TenantConnection``."""
+
+    kubeconfig: UntrustedKubeconfig
+
+    async def probe(self) -> ProbeResult:
+        """One verdict."""
+        ...
+
+    async def survey(self) -> Survey:
+        """What is nice to know."""
+        ...
+
+    async def rest(self) -> None:
+        """Close until the next question."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close for good."""
+        ...
+
+
+class Secret(Protocol):
+    """What a watcher needs of a ``SecretReader``."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until the next try, when the last one failed."""
+        ...
+
+    async def changed(self) -> Diagnosis | None:
+        """The diagnosis, if it is another Secret than at the last call."""
+        ...
+
+    def absent(self) -> Diagnosis | None:
+        """The diagnosis, where it needs no reading."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shared:
+    """What all watchers of a pool are given."""
+
+    options: ProbeOptions
+    clock: clocks.Clock
+    pace: Pace
+    connect: Callable[[Diagnosis], Connection]
+    probed: Callable[[ProbeResult], None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,25 +114,24 @@ class Watcher:
     def __init__(
         self,
         target: Target,
-        secret: SecretReader,
+        secret: Secret,
+        shared: Shared,
         *,
-        options: ProbeOptions,
-        clock: clocks.Clock,
         changed: Callable[[TenantState, TenantState], None],
-        kinship: Kinship,
-        pace: Pace,
+        kinship: Callable[[Diagnosis, str], tuple[Problem, ...]],
     ) -> None:
+        """``kinship`` adds what only the pool knows: who else has that identity."""
         self.target = target
         self._secret = secret
-        self._options = options
-        self._clock = clock
+        self._shared = shared
+        self._options = shared.options
+        self._clock = shared.clock
         self._changed = changed
         self._kinship = kinship
-        self._pace = pace
         self._woken = asyncio.Event()
         self._diagnosis = secret.absent()
-        self._current: TenantConnection | None = None
-        self._candidate: TenantConnection | None = None
+        self._current: Connection | None = None
+        self._candidate: Connection | None = None
         self._health = Health()
         self._candidate_health = Health()
         self._identity = ""
@@ -109,11 +154,17 @@ class Watcher:
             while True:
                 self._woken.clear()
                 delay = await self._guarded_look()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(delay):
-                        await self._woken.wait()
+                alarm = asyncio.create_task(self._alarm(delay))
+                try:
+                    await self._woken.wait()
+                finally:
+                    alarm.cancel()
         finally:
             await self._drop()
+
+    async def _alarm(self, delay: float) -> None:
+        await self._clock.sleep(delay)
+        self._woken.set()
 
     async def _guarded_look(self) -> float:
         try:
@@ -161,7 +212,7 @@ class Watcher:
         if tried is not None and tried.kubeconfig == found.kubeconfig:
             return False
         await self._drop_candidate()
-        connection = TenantConnection(found, options=self._options, clock=self._clock)
+        connection = self._shared.connect(found)
         if self._current is None or not self._is_worth_keeping():
             await self._drop_current()
             self._current = connection
@@ -202,10 +253,8 @@ class Watcher:
             self._woken.clear()
         return probing.done()
 
-    async def _asked(
-        self, current: TenantConnection, candidate: TenantConnection | None
-    ) -> _Answers:
-        await self._pace.turn()
+    async def _asked(self, current: Connection, candidate: Connection | None) -> _Answers:
+        await self._shared.pace.turn()
         if candidate is None:
             return _Answers(await current.probe(), None)
         return _Answers(*await asyncio.gather(current.probe(), candidate.probe()))
@@ -213,6 +262,7 @@ class Watcher:
     async def _judge(self, answers: _Answers) -> None:
         """Make a verdict of the answers, and one connection of two as soon as that is clear."""
         now = self._clock.monotonic()
+        self._shared.probed(answers.verdict)
         if answers.candidate is not None:
             self._candidate_health = tenant_health.record(
                 self._candidate_health, answers.candidate, now
@@ -252,7 +302,7 @@ class Watcher:
         if due and self._surveying is None and self._current is not None:
             self._surveying = asyncio.create_task(self._surveyed(self._current))
 
-    async def _surveyed(self, connection: TenantConnection) -> None:
+    async def _surveyed(self, connection: Connection) -> None:
         """Ask what is nice to know; nobody waits for it and nothing hangs on it."""
         found = await connection.survey()
         await connection.rest()
