@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import io
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,6 +32,9 @@ client is of the same order. Watches do not count: they stay open and would use 
 
 READ_BUFFER: Final = 2**21
 """Bytes read ahead of the consumer: one object of the greatest size etcd takes (1.5 MiB)."""
+
+ONE_PIECE: Final = 2**20
+"""Bytes of a body up to which aiohttp takes it without a warning."""
 
 KEEPALIVE_IDLE: Final = 30
 KEEPALIVE_INTERVAL: Final = 10
@@ -158,7 +162,7 @@ class Transport:
             request.method,
             yarl.URL(self.server.rstrip("/") + request.target, encoded=True),
             headers=headers,
-            data=request.body,
+            data=_payload(request.body),
             ssl=await self._ssl(own),
             server_hostname=self.connection.tls_server_name or None,
             proxy=self.connection.proxy_url or None,
@@ -197,6 +201,11 @@ class Transport:
                 request_class=_FencedRequest,
             )
         return self._sessions[streaming]
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Large bodies as a stream: written in one piece they would hold up the loop."""
+    return body if body is None or len(body) <= ONE_PIECE else io.BytesIO(body)
 
 
 def _same_certificate(one: connections.Credentials, other: connections.Credentials) -> bool:
