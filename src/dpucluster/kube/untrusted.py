@@ -233,9 +233,11 @@ def _current(top: _Fields, contexts: list[_Entry], cluster: str, user: str) -> _
     if len(named) != 1:
         top.refuse("current-context", "must name exactly one of the contexts: put its name there")
     if named[0].fields.text("cluster") != cluster:
-        named[0].fields.refuse("cluster", f"is not the name of the cluster: write {cluster!r}")
+        named[0].fields.refuse(
+            "cluster", "is not the name of the only cluster: put that name there"
+        )
     if named[0].fields.text("user") != user:
-        named[0].fields.refuse("user", f"is not the name of the user: write {user!r}")
+        named[0].fields.refuse("user", "is not the name of the only user: put that name there")
     return named[0]
 
 
