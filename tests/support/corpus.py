@@ -53,11 +53,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Ground:
-    """What cases are made from: a good kubeconfig, and where the zoo's servers are."""
+    """What cases are made from: a good kubeconfig, and where the zoo's servers are.
+
+    ``powerless`` is a kubeconfig of a user whom the good server knows and grants nothing.
+    """
 
     good: Kubeconfig
     url: Callable[[str], str]
     zoo_ca: bytes
+    powerless: Kubeconfig | None = None
     authority: certificates.Authority = dataclasses.field(
         default_factory=lambda: certificates.Authority("corpus-ca")
     )
@@ -339,6 +343,8 @@ def _refused(ground: Ground) -> Iterator[Case]:
             ),
         ),
     }
+    if ground.powerless is not None:
+        yield _ready("no-rights", "Forbidden", ground.powerless, "kube-system")
     for name, (reason, hint, change) in changes.items():
         config = copy.deepcopy(ground.good)
         change(config)
