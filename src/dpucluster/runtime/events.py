@@ -55,15 +55,15 @@ def build(
     action: str,
     note: str,
     event_time: str,
-    dedup: str = "",
+    fact: str = "",
 ) -> kinds.Event:
     """Pure: the Event as it is sent.
 
     Its name follows from what is told: the same fact about the same object has the same name, so
-    that telling it twice makes one Event. ``dedup`` sets two apart that read the same.
+    that telling it twice makes one Event. ``fact`` says what makes the fact; by default its note.
     """
     note = cut(note, MAX_NOTE)
-    told = repr((regarding.uid, type_, reason, note, dedup))
+    told = repr((regarding.uid, type_, reason, fact or note))
     suffix = hashlib.sha256(told.encode()).hexdigest()[:16]
     stem = regarding.name[: MAX_NAME - len(suffix) - 1].rstrip(".-")
     return kinds.Event(
@@ -125,7 +125,7 @@ class EventRecorder:
         reason: str,
         action: str,
         note: str,
-        dedup: str = "",
+        fact: str = "",
     ) -> None:
         """Tell something about an object; the same fact twice makes one Event."""
         event = build(
@@ -136,7 +136,7 @@ class EventRecorder:
             action=action,
             note=note,
             event_time=timestamps.to_micro(self._clock.now()),
-            dedup=dedup,
+            fact=fact,
         )
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()

@@ -13,8 +13,8 @@ from dpucluster.api.meta import Condition
 class Notice:
     """Something to tell the user once, as an Event.
 
-    The host tells a notice when it appears and again only after it had disappeared in between;
-    ``note`` should therefore hold nothing that changes with time.
+    The host tells a notice when its reason appears, and again only after that had disappeared in
+    between; a note that changes meanwhile is not told again.
     """
 
     reason: str

@@ -72,7 +72,7 @@ class Pipeline:
         self._tenants = tenants
         self._recorder = recorder
         self._clock = clock
-        self._told: dict[Key, frozenset[Notice]] = {}
+        self._told: dict[Key, frozenset[str]] = {}
         self._settle_by: dict[Key, float] = {}
         self._pruned: frozenset[str] = frozenset()
 
@@ -192,19 +192,27 @@ class Pipeline:
         return reply
 
     def _tell(self, before: DPUCluster, after: DPUCluster, notices: tuple[Notice, ...]) -> None:
-        """Events: conditions that changed, and notices that were not there before."""
-        now = frozenset(notices)
-        fresh = now - self._told.get(before.key, frozenset())
-        self._told[before.key] = now
-        changed = conditions.transitions(before.status.conditions, after.status.conditions)
-        for notice in (*(n for c in changed if (n := _notice_of(c))), *fresh):
-            self._recorder.emit(
-                kinds.reference(kinds.DPUCLUSTERS, after.metadata),
-                type_=notice.type,
-                reason=notice.reason,
-                action=notice.action,
-                note=notice.note,
-            )
+        """Events: conditions that changed, and warnings that were not there before."""
+        told = self._told.get(before.key, frozenset())
+        self._told[before.key] = frozenset(n.reason for n in notices)
+        about = kinds.reference(kinds.DPUCLUSTERS, after.metadata)
+        for change in conditions.transitions(before.status.conditions, after.status.conditions):
+            if (notice := _notice_of(change)) is not None:
+                since = change.new.last_transition_time
+                self._emit(about, notice, fact=f"{change.new.type} since {since}")
+        for notice in notices:
+            if notice.reason not in told:
+                self._emit(about, notice, fact="warning")
+
+    def _emit(self, about: kinds.ObjectReference, notice: Notice, *, fact: str) -> None:
+        self._recorder.emit(
+            about,
+            type_=notice.type,
+            reason=notice.reason,
+            action=notice.action,
+            note=notice.note,
+            fact=fact,
+        )
 
     async def _take_apart(self, cluster: DPUCluster, held: Sequence[Held]) -> float | None:
         """Deletion: every stage may object; then each finalizes, the lifecycle last."""
