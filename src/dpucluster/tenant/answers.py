@@ -162,7 +162,7 @@ def _decode(body: bytes, type_: type[T]) -> T | None:
 
 def _from_tls(error: errors.TlsFailed, told: str) -> Problem:
     cause = _ssl_cause(error)
-    reason = (cause.reason or "") if cause is not None else ""
+    reason = getattr(cause, "reason", None) or ""  # absent where Python made the error itself
     if isinstance(cause, ssl.SSLCertVerificationError):
         return Problem(
             problem.CERTIFICATE_INVALID,
