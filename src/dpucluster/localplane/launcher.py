@@ -8,7 +8,8 @@
 The kernel kills COMMAND when PARENT (a process id) ends, whatever ended it. ``guard`` stays in
 between: it adopts what COMMAND's own children leave behind (a child subreaper), so that nothing
 remains when COMMAND ends or when PARENT is killed; SIGTERM, SIGHUP and SIGUSR1 (as SIGINT) are
-passed on to COMMAND, and its exit code is the guard's (128 + n for signal n).
+passed on to COMMAND, SIGUSR2 ends everything at once, and COMMAND's exit code is the guard's
+(128 + n for signal n).
 
 Standard library only, for speed: this is interpreted once for each process of a plane.
 """
@@ -24,6 +25,7 @@ PR_SET_CHILD_SUBREAPER = 36
 NOT_FOUND = 127
 """What shells answer for a program that is not there."""
 ENDED_WITH_PARENT = 125
+ENDED_AT_ONCE = 128 + signal.SIGKILL
 ADOPTION_PAUSE = 0.02
 """Between two looks for descendants that the guard has killed: it takes the kernel a moment."""
 
@@ -63,13 +65,13 @@ def guard(parent: int, command: list[str]) -> int:
     child = 0
 
     def forward(signum: int, _frame: object) -> None:
-        if os.getppid() != parent:
+        if signum == signal.SIGUSR2 or os.getppid() != parent:
             end_all()
-            os._exit(ENDED_WITH_PARENT)
+            os._exit(ENDED_AT_ONCE)
         if child:
             os.kill(child, signal.SIGINT if signum == signal.SIGUSR1 else signum)
 
-    passed_on = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+    passed_on = {signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
     signal.pthread_sigmask(signal.SIG_BLOCK, passed_on)
     # The terminal tells COMMAND itself; a handler, because what is ignored would be inherited.
     signal.signal(signal.SIGINT, lambda *_: None)

@@ -16,7 +16,7 @@ import datetime as dt
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -153,8 +153,10 @@ class ControlPlane:
         """Start the API server without waiting; several planes start faster that way."""
         self.api_server.start()
 
-    def wait_ready(self, timeout: float = READY_TIMEOUT) -> None:
-        """Wait for ``/readyz`` and the namespace ``kube-system``."""
+    def wait_ready(
+        self, timeout: float = READY_TIMEOUT, *, tick: Callable[[], object] = lambda: None
+    ) -> None:
+        """Wait for ``/readyz`` and the first namespaces; ``tick`` is called all the while."""
         deadline = time.monotonic() + timeout
         for path in ("/readyz", "/api/v1/namespaces/kube-system", "/api/v1/namespaces/default"):
             while not self.endpoint.is_there(path):
@@ -164,6 +166,7 @@ class ControlPlane:
                         f"{self.api_server.name} did not answer {path} within {timeout:.0f} s; "
                         f"the end of {self.api_server.log}:\n{self.api_server.tail()}"
                     )
+                tick()
                 time.sleep(POLL)
 
     def start_controller_manager(self) -> None:
