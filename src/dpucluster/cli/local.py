@@ -1,0 +1,133 @@
+"""``dpucluster up``, ``down``, ``testenv`` and ``binaries``: control planes on this machine.
+
+Standard output is for other programs (``eval "$(dpucluster up --detach)"``,
+``KUBEBUILDER_ASSETS=$(dpucluster binaries)``); what people read goes to standard error.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from dpucluster.localplane import kept
+
+NAME_OPTION = click.option(
+    "--name", default="default", show_default=True, help="Which control plane."
+)
+CONTROLLERS_OPTION = click.option(
+    "--no-controllers",
+    "controllers",
+    flag_value=False,
+    default=True,
+    help="Do not run the controllers on it.",
+)
+
+
+@click.command(short_help="Start a management control plane on this machine.")
+@NAME_OPTION
+@click.option("--detach", is_flag=True, help="Return when it is ready; `down` stops it.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Of the API server. Default: that of the run before, at first any that is free.",
+)
+@CONTROLLERS_OPTION
+def up(name: str, *, detach: bool, port: int, controllers: bool) -> None:
+    """Start a management control plane on this machine, with its controllers.
+
+    It has the CRDs and the namespace dpf-operator-system. Its state is kept between runs, each
+    --name for itself. Without --detach it runs until Ctrl-C.
+
+    Prints the line that makes kubectl use it: eval "$(dpucluster up --detach)".
+    """
+    from dpucluster.localplane import kept, progress  # noqa: PLC0415 - lazily, for a quick --help
+
+    reporter = progress.for_stream()
+    if detach:
+        running = kept.detach(name, progress=reporter, controllers=controllers, port=port)
+        tell(running, f"Stop it with: dpucluster down{_name_flag(name)}")
+        return
+    sys.exit(
+        kept.up(
+            name,
+            progress=reporter,
+            on_ready=lambda running: tell(running, "It runs until Ctrl-C."),
+            controllers=controllers,
+            port=port,
+        )
+    )
+
+
+@click.command(short_help="Stop a control plane that `up --detach` started.")
+@NAME_OPTION
+@click.option("--purge", is_flag=True, help="Delete its state, too.")
+def down(name: str, *, purge: bool) -> None:
+    """Stop a control plane of this machine; its state is kept unless --purge is given."""
+    from dpucluster.localplane import kept  # noqa: PLC0415 - likewise
+
+    ran = kept.down(name, purge=purge)
+    done = "stopped" if ran else "did not run"
+    click.echo(
+        f"the control plane {name!r} {done}{'; its state is deleted' if purge else ''}", err=True
+    )
+
+
+@click.command(
+    short_help="Run a command with throw-away control planes.",
+    context_settings={"ignore_unknown_options": True},
+)
+@click.option(
+    "--tenants",
+    type=click.IntRange(0, 100),
+    default=0,
+    show_default=True,
+    help="Tenant control planes beside the management one, 250 MB each.",
+)
+@CONTROLLERS_OPTION
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def testenv(command: tuple[str, ...], *, tenants: int, controllers: bool) -> None:
+    """Run COMMAND with a throw-away management control plane, and tenants.
+
+    COMMAND sees KUBECONFIG, TENANT_1_KUBECONFIG and so on, and kubectl on its PATH. Its exit
+    code is passed on; nothing is left behind. Write -- before COMMAND:
+
+        dpucluster testenv --tenants 1 -- kubectl get dpuclusters -A
+    """
+    from dpucluster.localplane import progress  # noqa: PLC0415 - likewise
+    from dpucluster.localplane import testenv as environment  # noqa: PLC0415 - likewise
+
+    sys.exit(
+        environment.run(
+            command, progress=progress.for_stream(), tenants=tenants, controllers=controllers
+        )
+    )
+
+
+@click.command(short_help="Get the control-plane binaries; print where they are.")
+def binaries() -> None:
+    """Get etcd, kube-apiserver, kube-controller-manager and kubectl; print their directory.
+
+    What is missing is fetched or built: KUBEBUILDER_ASSETS=$(dpucluster binaries).
+    """
+    from dpucluster.localplane import binaries as programs  # noqa: PLC0415 - likewise
+    from dpucluster.localplane import progress  # noqa: PLC0415 - likewise
+
+    click.echo(programs.directory(progress=progress.for_stream()))
+
+
+commands: tuple[click.Command, ...] = (up, down, testenv, binaries)
+
+
+def tell(running: kept.Running, ending: str) -> None:
+    """Print how a plane is used."""
+    click.echo(f"The control plane {running.name!r} is ready. {ending}", err=True)
+    click.echo(f"export KUBECONFIG={shlex.quote(str(running.kubeconfig))}")
+
+
+def _name_flag(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"

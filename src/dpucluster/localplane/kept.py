@@ -1,0 +1,208 @@
+"""Planes that are kept between runs: what ``dpucluster up`` and ``down`` do.
+
+Guarantees: a plane has at most one supervisor, and no process outlives it, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpucluster import errors
+from dpucluster.localplane import binaries, plane, ports, signals, stack, state
+from dpucluster.localplane import progress as progress_
+
+WATCH_EVERY = 0.2
+"""Seconds between looks at the programs: their end is told at once, to human eyes."""
+STOP_TIMEOUT = 45.0
+"""Seconds in which a supervisor that was asked to end must be gone: all its grace periods."""
+KILL_TIMEOUT = 10.0
+PORT_PATIENCE = 2.0
+"""Seconds for the programs of a supervisor that was just killed to let go of the port."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A plane that is ready for use."""
+
+    name: str
+    kubeconfig: Path
+
+
+def up(
+    name: str,
+    *,
+    progress: progress_.Progress,
+    on_ready: Callable[[Running], None],
+    controllers: bool = True,
+    port: int = 0,
+) -> int:
+    """Run the plane ``name`` until a signal comes; the exit code.
+
+    Raises:
+        PlaneError: it runs already, did not start, or one of its programs ended; everything else
+            has been stopped.
+        BinaryError: a program could not be had.
+    """
+    kept = _state(name).prepare()
+    ready = False
+    try:
+        with signals.handled(signals.interrupt), kept.supervised(), _failure_noted(kept):
+            programs = binaries.ensure(progress=progress)
+            wanted = stack.Wanted(
+                name=name, controllers=controllers, durable=True, port=port or kept.port
+            )
+            _require_port(wanted.port)
+            with stack.Stack(wanted, binaries=programs, directory=kept.directory) as running:
+                kept.keep_port(running.management.port)
+                running.start(progress)
+                ready = True
+                kept.mark_ready()
+                on_ready(_running(kept))
+                _watch(running)
+    except signals.Interrupted as interrupted:
+        # Once it was ready, a signal is how it is meant to end.
+        return 0 if ready else interrupted.exit_code
+    return 0
+
+
+def detach(
+    name: str, *, progress: progress_.Progress, controllers: bool = True, port: int = 0
+) -> Running:
+    """Run the plane ``name`` in the background; returns when it is ready.
+
+    A plane that runs already is left as it is.
+
+    Raises:
+        PlaneError: it did not start.
+        BinaryError: a program could not be had.
+    """
+    kept = _state(name).prepare()
+    if kept.is_supervised:
+        _wait_until_ready(kept, lambda: kept.is_supervised, progress)
+        return _running(kept)
+    binaries.ensure(progress=progress)  # here, where its progress is seen
+    command = ["up", "--name", name, "--port", str(port)]
+    supervisor = _in_background(command if controllers else [*command, "--no-controllers"], kept)
+    try:
+        with signals.handled(signals.interrupt):
+            _wait_until_ready(kept, lambda: supervisor.poll() is None, progress)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+    supervisor.returncode = 0  # it goes on without us, and Popen must not complain of that
+    return _running(kept)
+
+
+def down(name: str, *, purge: bool = False) -> bool:
+    """Stop the plane ``name``; whether it ran. ``purge`` also deletes its state.
+
+    Raises:
+        PlaneError: there is no such plane, or it does not end; or it had ended by itself, with
+            the reason (told once).
+    """
+    kept = _state(name)
+    if not kept.directory.is_dir():
+        raise errors.PlaneError(f"there is no control plane {name!r} ({kept.directory})")
+    ran = kept.is_supervised
+    if ran:
+        _end_supervisor(kept)
+    failure = kept.take_failure()
+    if purge:
+        kept.remove()
+    elif failure and not ran:
+        raise errors.PlaneError(f"the control plane {name!r} had ended by itself: {failure}")
+    return ran
+
+
+def _state(name: str) -> state.State:
+    if not plane.NAME.fullmatch(name):
+        raise errors.PlaneError(
+            f"{name!r} is no name for a control plane: use small letters, digits and '-'"
+        )
+    return state.State(name)
+
+
+def _running(kept: state.State) -> Running:
+    return Running(kept.name, kept.directory / stack.MANAGEMENT / "kubeconfig")
+
+
+@contextlib.contextmanager
+def _failure_noted(kept: state.State) -> Iterator[None]:
+    try:
+        yield
+    except errors.LocalPlaneError as error:
+        kept.note_failure(str(error))
+        raise
+
+
+def _require_port(port: int) -> None:
+    deadline = time.monotonic() + PORT_PATIENCE
+    while True:
+        try:
+            ports.Reservation(port).close()
+        except errors.PlaneError as error:
+            if time.monotonic() < deadline:
+                time.sleep(0.1)
+                continue
+            raise errors.PlaneError(
+                f"{error}; end the program that has it, or choose another with --port "
+                "(copies of the plane's kubeconfig then lead nowhere)"
+            ) from error
+        return
+
+
+def _watch(running: stack.Stack) -> None:
+    while True:
+        time.sleep(WATCH_EVERY)
+        try:
+            running.check()
+        except errors.PlaneError as error:
+            raise errors.PlaneError(
+                f"{error}\nEverything else of the control plane was stopped; its state is kept"
+            ) from error
+
+
+def _in_background(arguments: list[str], kept: state.State) -> subprocess.Popen[bytes]:
+    try:
+        with kept.log.open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dpucluster", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=kept.directory,
+                env=stack.python_environment(),
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise errors.PlaneError(f"the supervisor cannot be started: {error}") from error
+
+
+def _wait_until_ready(
+    kept: state.State, is_alive: Callable[[], bool], progress: progress_.Progress
+) -> None:
+    progress.start("starting the control plane in the background")
+    while not kept.is_ready:
+        if not is_alive():
+            reason = kept.take_failure() or kept.last_words()
+            raise errors.PlaneError(f"the control plane {kept.name!r} did not start: {reason}")
+        progress.tick()
+        time.sleep(state.POLL)
+    progress.finish("ready")
+
+
+def _end_supervisor(kept: state.State) -> None:
+    for signum, patience in ((signal.SIGTERM, STOP_TIMEOUT), (signal.SIGKILL, KILL_TIMEOUT)):
+        if supervisor := kept.supervisor:
+            supervisor.signal(signum)
+        if kept.wait_until_free(patience):
+            return
+    raise errors.PlaneError(f"the supervisor of control plane {kept.name!r} does not end")
