@@ -1,0 +1,1 @@
+"""``make bench``: what reconciling costs, beside a bare client that makes the same writes."""
