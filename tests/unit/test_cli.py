@@ -1,0 +1,93 @@
+"""The command line before anything is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import dpucluster
+from dpucluster import errors
+from dpucluster.cli import main, parameters, serve
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("15s", 15.0), ("1m30s", 90.0), ("500ms", 0.5), ("2h", 7200.0), ("2.5", 2.5), ("1.5s", 1.5)],
+)
+def test_durations_are_written_as_in_go(text: str, seconds: float) -> None:
+    """Every form that controller-runtime's flags accept, and plain seconds."""
+    assert seconds == parameters.DURATION_TYPE.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "s", "15x", "-3s", "0", "15s junk", "nan", "inf", "1e400"])
+def test_other_durations_are_refused_with_what_is_accepted(text: str) -> None:
+    """A typing error says what to write instead."""
+    with pytest.raises(click.BadParameter):
+        parameters.DURATION_TYPE.convert(text, None, None)
+
+
+def test_help_lists_every_command_without_importing_it() -> None:
+    """``--help`` costs neither asyncio nor aiohttp."""
+    code = (
+        "import sys; from dpucluster.cli import main\n"
+        "try: main.cli(['--help'])\n"
+        "except SystemExit: pass\n"
+        "sys.exit('aiohttp' in sys.modules or 'rich' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    for command in main.COMMANDS:
+        assert f"  {command} " in done.stdout
+
+
+@pytest.mark.parametrize("command", list(main.COMMANDS))
+def test_every_command_has_help(command: str) -> None:
+    """Each command in the table exists and explains itself."""
+    result = CliRunner().invoke(main.cli, [command, "--help"])
+    assert 0 == result.exit_code, result.output
+    assert result.output.startswith("Usage:")
+
+
+def test_the_version_comes_from_one_place() -> None:
+    """``--version`` prints the package's version."""
+    assert dpucluster.__version__ == CliRunner().invoke(main.cli, ["--version"]).output.strip()
+
+
+def test_unknown_roles_are_refused_with_the_known_ones() -> None:
+    """A typing error in a role is no silent nothing."""
+    result = CliRunner().invoke(main.cli, ["run", "statik"])
+    assert 2 == result.exit_code
+    assert "'lifecycle', 'static'" in result.output
+
+
+def test_times_that_would_allow_two_leaders_are_refused() -> None:
+    """The renew deadline must end before the Lease does."""
+    with pytest.raises(errors.ConfigError, match="renew-deadline < lease-duration"):
+        serve.Settings(renew_deadline=20.0)
+
+
+def test_a_named_role_runs_alone() -> None:
+    """``run static`` has the static stage and no other; without roles both are at hand."""
+    assert ["static-cluster-manager"] == [
+        s.component for s in serve.stages(serve.Settings(roles=("static",)))
+    ]
+    assert ["static-cluster-manager", "provisioning-controller"] == [
+        s.component for s in serve.stages(serve.Settings())
+    ]
+
+
+def test_an_error_is_a_sentence() -> None:
+    """A missing kubeconfig is one line on standard error and exit code 1, no traceback."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dpucluster", "run", "--kubeconfig", "does-not-exist"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert 1 == done.returncode
+    assert "Traceback" not in done.stderr
+    assert "does-not-exist" in done.stderr
