@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 MAX_PASSES = 5
 """Passes over one key without going through the queue again: finalizers, first sight, verdict."""
-SETTLE_SECONDS = 6.0
-"""How long a first publication waits for a verdict under way: a probe (5 s) and a margin."""
+SETTLE_SECONDS = 15.0
+"""How long a first publication waits for a verdict under way: a probe and a survey (5 s each), and
+what a busy machine adds. It is a net: a verdict, also a bad one, comes sooner."""
 QUIET_REASONS = frozenset({"WaitingForControlPlane"})
 """Reasons that only repeat what another condition says; no Event is sent for them."""
 
