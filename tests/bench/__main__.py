@@ -175,7 +175,7 @@ def report(count: int, floors: list[float], figures: list[Figures]) -> None:
     ratios = [f.seconds / bare for f, bare in zip(figures, floors, strict=True)]
 
     def median(field: str) -> float:
-        return statistics.median(getattr(f, field) for f in figures)
+        return float(statistics.median(getattr(f, field) for f in figures))
 
     print(f"{count} static clusters, medians of {len(figures)} rounds")
     print(f"  floor, a bare client         {statistics.median(floors):8.1f} s")

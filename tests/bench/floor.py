@@ -13,6 +13,7 @@ import time
 
 from dpucluster.api import contract, timestamps
 from dpucluster.api.dpucluster import DPUCluster
+from dpucluster.api.meta import ObjectMeta
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, kinds
 
@@ -56,7 +57,7 @@ async def write(client: kube_client.Client, cluster: DPUCluster) -> None:
             kinds.DPUCLUSTERS, name, body, namespace, subresource=subresource
         )
     event = kinds.Event(
-        metadata=kinds.ObjectMeta(name=f"{name}.floor", namespace=namespace),
+        metadata=ObjectMeta(name=f"{name}.floor", namespace=namespace),
         event_time=timestamps.to_micro(dt.datetime.now(dt.UTC)),
         reporting_controller="floor",
         reporting_instance="floor",

@@ -132,7 +132,7 @@ def test_switching_the_manager_off_and_on(
         api, NAME, cluster.is_condition("Ready", "False", "WaitingForControlPlane")
     )
     assert {} == cluster.condition(seen, "Created")
-    enable = {"spec": {"staticClusterManager": {}}}
+    enable: dict[str, Any] = {"spec": {"staticClusterManager": {}}}
     api.patch("dpfoperatorconfigs", "dpfoperatorconfig", NAMESPACE, enable)
     cluster.wait_ready(api, NAME)
 

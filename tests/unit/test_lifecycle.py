@@ -10,6 +10,7 @@ from tests.support import build
 from dpucluster.api.dpucluster import Phase
 from dpucluster.api.meta import Condition, Key
 from dpucluster.lifecycle import deletion, phase, readiness
+from dpucluster.tenant.state import TenantState
 
 CREATED = build.condition("Created")
 NOT_CREATED = build.condition("Created", "False", "SecretNotFound", "no Secret")
@@ -57,7 +58,7 @@ def test_every_combination_has_a_phase_and_is_stable() -> None:
 
 
 def observed(
-    *conditions: Condition, tenant: readiness.TenantState | None = None
+    *conditions: Condition, tenant: TenantState | None = None
 ) -> readiness.Observed:
     cluster = build.cluster(conditions=conditions, kubeconfig="kc")
     return readiness.Observed(cluster, tenant or build.tenant(), failure_threshold=3)
