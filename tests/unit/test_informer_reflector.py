@@ -1,0 +1,268 @@
+"""The reflector between a source that fails by script and a clock that the test moves.
+
+How it gets on with a real API server is tested in ``tests/integration``; here hours pass.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.support.clock import FakeClock, settle
+
+from dpucluster import errors
+from dpucluster.api.meta import Key, ObjectMeta, PartialObject
+from dpucluster.kube import kinds, wire
+from dpucluster.runtime import informer, reflector
+from dpucluster.runtime import metrics as runtime_metrics
+
+Watch = Callable[[], AsyncGenerator[Any, None]]
+
+NOTHING: tuple[wire.Bookmark, ...] = ()
+
+
+def thing(name: str, version: str) -> PartialObject:
+    return PartialObject(ObjectMeta(name=name, namespace="ns", resource_version=version, uid=name))
+
+
+class Script:
+    """A source whose lists are ``listing`` (or raise it) and whose watches are ``watching``."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.listing: Any = wire.Listing([], [], "1")
+        self.watching: Watch = self.quiet
+        self.versions: list[str] = []
+        self.lists = 0
+
+    async def quiet(self) -> AsyncGenerator[Any, None]:
+        """Nothing ever happens."""
+        await asyncio.Event().wait()
+        yield
+
+    async def list(self, resource: Any, namespace: str = "", *, label_selector: str = "") -> Any:
+        """Implements Source."""
+        del resource, namespace, label_selector
+        self.lists += 1
+        if isinstance(self.listing, Exception):
+            raise self.listing
+        return self.listing
+
+    async def watch(
+        self,
+        resource: Any,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        label_selector: str = "",
+        server_timeout: int = 0,
+    ) -> AsyncGenerator[Any, None]:
+        """Implements Source."""
+        del resource, namespace, label_selector, server_timeout
+        self.versions.append(resource_version)
+        async with contextlib.aclosing(self.watching()) as events:
+            async for event in events:
+                yield event
+
+    @property
+    def requests(self) -> int:
+        """How often it was asked."""
+        return self.lists + len(self.versions)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def script(clock: FakeClock) -> Script:
+    return Script(clock)
+
+
+@pytest.fixture
+def metrics() -> runtime_metrics.Metrics:
+    return runtime_metrics.Metrics()
+
+
+@pytest.fixture
+def cache(
+    script: Script, clock: FakeClock, metrics: runtime_metrics.Metrics
+) -> informer.Informer[PartialObject]:
+    return informer.Informer(script, kinds.SECRETS_METADATA, clock=clock, metrics=metrics)
+
+
+@contextlib.asynccontextmanager
+async def running(cache: informer.Informer[PartialObject]) -> AsyncIterator[None]:
+    task = asyncio.create_task(cache.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def fails(error: Exception) -> Watch:
+    """A watch that ends with ``error`` at once."""
+
+    async def watching() -> AsyncGenerator[Any, None]:
+        for event in NOTHING:
+            yield event
+        raise error
+
+    return watching
+
+
+async def closed() -> AsyncGenerator[Any, None]:
+    """A watch that the server closes at once."""
+    for event in NOTHING:
+        yield event
+
+
+async def one_bookmark() -> AsyncGenerator[Any, None]:
+    """A watch that tells a bookmark and ends."""
+    yield wire.Bookmark("7")
+
+
+HOT: dict[str, Watch] = {
+    "410": fails(errors.Gone("too old", status=410)),
+    "cut": fails(errors.ConnectFailed("cut")),
+    "500": fails(errors.ServerError("oops", status=500)),
+    "nonsense": fails(errors.DecodeError("?")),
+    "closed": closed,
+}
+
+
+@pytest.mark.parametrize("watching", HOT.values(), ids=HOT.keys())
+async def test_failing_for_ever(
+    script: Script,
+    clock: FakeClock,
+    cache: informer.Informer[PartialObject],
+    caplog: pytest.LogCaptureFixture,
+    watching: Watch,
+) -> None:
+    """An hour of watches that fail at once: a request every quarter of a minute, and one line."""
+    script.watching = watching
+    async with running(cache):
+        await clock.advance(3600)
+        assert cache.synced.is_set()
+        assert 120 <= script.requests <= 300
+        assert 1 == len([r for r in caplog.records if r.levelno >= logging.WARNING])
+
+
+async def test_progress_that_ends_at_once(
+    script: Script, clock: FakeClock, cache: informer.Informer[PartialObject]
+) -> None:
+    """Even watches that tell something and end at once are opened twice a second at most."""
+    script.watching = one_bookmark
+    async with running(cache):
+        await clock.advance(60)
+        assert cache.synced.is_set()
+        assert 1 == script.lists
+        assert 40 <= len(script.versions) <= 121
+        assert "7" == script.versions[-1]
+
+
+async def test_list_that_fails(
+    script: Script, clock: FakeClock, cache: informer.Informer[PartialObject]
+) -> None:
+    """While no list is had the cache is not complete; when one is, it is."""
+    script.listing = errors.Forbidden("no right", status=403)
+    async with running(cache):
+        await clock.advance(600)
+        assert not cache.synced.is_set()
+        assert script.lists < 40
+        script.listing = wire.Listing([thing("a", "3")], [], "3")
+        await clock.advance(31)
+        assert cache.synced.is_set()
+        assert thing("a", "3") == cache.get(Key("ns", "a"))
+
+
+async def test_versions_told(
+    script: Script, clock: FakeClock, cache: informer.Informer[PartialObject]
+) -> None:
+    """Each watch begins at the last version told: of objects, deletions, bookmarks, bad ones."""
+    told: list[list[Any]] = [
+        [wire.Added(thing("a", "2"))],
+        [wire.Deleted(thing("a", "3"))],
+        [wire.Bookmark("4")],
+        [wire.Undecodable(Key("ns", "bad"), "?", "5")],
+        [wire.Undecodable(None, "?")],
+    ]
+
+    async def watching() -> AsyncGenerator[Any, None]:
+        if not told:
+            await asyncio.Event().wait()
+        for event in told.pop(0):
+            yield event
+
+    script.watching = watching
+    async with running(cache):
+        await clock.advance(30)
+        assert [] == cache.values()
+        assert ["1", "2", "3", "4", "5", "5"] == script.versions
+
+
+async def test_error_of_this_program(
+    script: Script,
+    clock: FakeClock,
+    cache: informer.Informer[PartialObject],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error nobody thought of is logged with its traceback, and the informer goes on."""
+    script.listing = ZeroDivisionError("oops")
+    async with running(cache):
+        await clock.advance(60)
+        (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
+        assert record.exc_info is not None
+        script.listing = wire.Listing([], [], "1")
+        await clock.advance(31)
+        assert cache.synced.is_set()
+
+
+async def test_recovery_is_told_once(
+    script: Script,
+    clock: FakeClock,
+    cache: informer.Informer[PartialObject],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A failure and its end are one line each, and a new failure after that is news."""
+    caplog.set_level(logging.INFO)
+    script.watching = fails(errors.Gone("too old", status=410))
+    async with running(cache):
+        await clock.advance(60)
+        script.watching = one_bookmark
+        await clock.advance(60)
+        script.watching = fails(errors.Gone("too old", status=410))
+        await clock.advance(60)
+        failed = "list or watch failed, trying again"
+        again = "list and watch work again"
+        relevant = [m for m in caplog.messages if m in {failed, again}]
+        assert [failed, again] == relevant[:2]
+        assert cache.synced.is_set()
+
+
+async def test_gauges(
+    script: Script,
+    cache: informer.Informer[PartialObject],
+    metrics: runtime_metrics.Metrics,
+) -> None:
+    """How many objects are cached, and whether all are, can be read from the metrics."""
+    assert 0.0 == metrics.sample("dpucluster_informer_synced", kind="Secret")
+    script.listing = wire.Listing([thing("a", "1"), thing("b", "1")], [], "1")
+    async with running(cache):
+        await settle()
+        assert cache.synced.is_set()
+        assert 1.0 == metrics.sample("dpucluster_informer_synced", kind="Secret")
+        assert 2.0 == metrics.sample("dpucluster_informer_objects", kind="Secret")
+        assert 1.0 == metrics.sample("dpucluster_informer_lists_total", kind="Secret")
+
+
+def test_watches_end_apart() -> None:
+    """Watches are asked to stay for different times, below the five minutes of load balancers."""
+    low, high = reflector.WATCH_SECONDS
+    assert 60 < low < high < 300
