@@ -111,7 +111,6 @@ class EventRecorder:
         self._clock = clock
         self._dropped = (metrics or runtime_metrics.Metrics()).events_dropped
         self._waiting: collections.deque[kinds.Event] = collections.deque()
-        self._sending: kinds.Event | None = None
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -149,9 +148,7 @@ class EventRecorder:
         """Send until cancelled."""
         while True:
             while self._waiting:
-                self._sending = self._waiting.popleft()
-                await self._send(self._sending)
-                self._sending = None
+                await self._send(self._waiting.popleft())
             self._idle.set()
             self._changed.clear()
             await self._changed.wait()

@@ -1,0 +1,209 @@
+"""The event recorder on the real API server, and on a bad connection to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import pathlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Protocol
+
+import pytest
+from tests.support import clients
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
+
+from dpucluster.api.meta import ObjectMeta
+from dpucluster.kube import client as kube_client
+from dpucluster.kube import kinds
+from dpucluster.kube.kinds import Event, ObjectReference
+from dpucluster.runtime import events
+from dpucluster.runtime import metrics as runtime_metrics
+
+NAMES = itertools.count()
+
+
+class Plane(Protocol):
+    """What is used of the ``management`` fixture."""
+
+    kubeconfig: pathlib.Path
+
+
+@pytest.fixture
+def proxy(management: Plane) -> Iterator[ApiProxy]:
+    with ApiProxy(management.kubeconfig) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(proxy: ApiProxy) -> AsyncIterator[kube_client.Client]:
+    async with clients.through(proxy) as running:
+        yield running
+
+
+@pytest.fixture
+def place(management: Plane) -> Iterator[str]:
+    """A namespace of its own."""
+    api = KubeApi(management.kubeconfig)
+    name = f"events-{next(NAMES)}-{id(api)}"
+    api.create("namespaces", {"metadata": {"name": name}})
+    yield name
+    api.delete("namespaces", name)
+    api.close()
+
+
+@pytest.fixture
+def metrics() -> runtime_metrics.Metrics:
+    return runtime_metrics.Metrics()
+
+
+@pytest.fixture
+def recorder(client: kube_client.Client, metrics: runtime_metrics.Metrics) -> events.EventRecorder:
+    return events.EventRecorder(
+        client, controller="test.example.com", instance="pod-1", metrics=metrics
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(recorder: events.EventRecorder) -> AsyncIterator[None]:
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def about(place: str, name: str = "a") -> ObjectReference:
+    metadata = ObjectMeta(
+        name=name, namespace=place, uid=f"uid-{place}-{name}", resource_version="7"
+    )
+    return kinds.reference(kinds.SECRETS, metadata)
+
+
+def tell(recorder: events.EventRecorder, regarding: ObjectReference, note: str = "n") -> None:
+    recorder.emit(regarding, type_="Warning", reason="Broken", action="Look", note=note)
+
+
+async def stored(client: kube_client.Client, place: str) -> list[Event]:
+    return (await client.list(kinds.EVENTS, place)).items
+
+
+async def test_event_is_stored(
+    client: kube_client.Client, recorder: events.EventRecorder, place: str
+) -> None:
+    """The server takes the Event, with everything that kubectl shows of it."""
+    async with running(recorder):
+        tell(recorder, about(place))
+        assert await recorder.flush(10)
+    (event,) = await stored(client, place)
+    assert ("Warning", "Broken", "Look", "n") == (
+        event.type,
+        event.reason,
+        event.action,
+        event.note,
+    )
+    assert about(place) == event.regarding
+    assert ("test.example.com", "pod-1") == (event.reporting_controller, event.reporting_instance)
+    assert event.event_time
+
+
+@pytest.mark.parametrize(
+    "note", ["é" * 2000, "\U0001f600" * 2000, "x" * 5000, "tab\t line\n \u2028"]
+)
+async def test_any_note_is_accepted(
+    client: kube_client.Client, recorder: events.EventRecorder, place: str, note: str
+) -> None:
+    """Whatever a note says and however long it is, the server takes it."""
+    async with running(recorder):
+        tell(recorder, about(place, "x" * 250), note)
+        assert await recorder.flush(10)
+    assert [events.cut(note, 1024)] == [e.note for e in await stored(client, place)]
+
+
+async def test_same_fact_twice(
+    client: kube_client.Client,
+    recorder: events.EventRecorder,
+    place: str,
+    metrics: runtime_metrics.Metrics,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The same fact told twice, also by a successor, is one Event and no trouble."""
+    async with running(recorder):
+        for _ in range(3):
+            tell(recorder, about(place))
+        tell(recorder, about(place), "something else")
+        assert await recorder.flush(10)
+    assert 2 == len(await stored(client, place))
+    assert [] == [r for r in caplog.records if r.levelno >= logging.INFO]
+    assert 0.0 == metrics.sample("dpucluster_events_dropped_total", reason="refused")
+
+
+async def test_cluster_scoped(client: kube_client.Client, recorder: events.EventRecorder) -> None:
+    """An Event about a cluster-scoped object is taken, in the namespace default."""
+    unique = f"node-{next(NAMES)}-{id(recorder)}"
+    regarding = kinds.reference(kinds.NODES, ObjectMeta(name=unique, uid=unique))
+    async with running(recorder):
+        tell(recorder, regarding)
+        assert await recorder.flush(10)
+    assert [unique] == [
+        e.regarding.name for e in await stored(client, "default") if e.regarding.name == unique
+    ]
+
+
+async def test_server_away(
+    client: kube_client.Client, recorder: events.EventRecorder, proxy: ApiProxy, place: str
+) -> None:
+    """Events wait for a server that is away; telling them never does."""
+    async with running(recorder):
+        proxy.refuse()
+        for name in ("a", "b"):
+            tell(recorder, about(place, name))
+        assert not await recorder.flush(0.2)
+        proxy.accept()
+        assert await recorder.flush(20)
+    assert ["a", "b"] == sorted(e.regarding.name for e in await stored(client, place))
+
+
+async def test_patience_that_is_asked_for(
+    client: kube_client.Client, recorder: events.EventRecorder, proxy: ApiProxy, place: str
+) -> None:
+    """A server that asks for patience gets the Event later."""
+    proxy.answer(429, method="POST", path="events", retry_after=2)
+    async with running(recorder):
+        tell(recorder, about(place))
+        assert await recorder.flush(20)
+    assert 1 == len(await stored(client, place))
+    first, second = proxy.requests("POST", "events")
+    assert second.at - first.at >= 2
+
+
+async def test_refusal(
+    recorder: events.EventRecorder,
+    proxy: ApiProxy,
+    place: str,
+    metrics: runtime_metrics.Metrics,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Events that are refused are dropped, counted, told once, and hold up no other."""
+    proxy.answer(403, times=3, method="POST", path="events")
+    async with running(recorder):
+        for name in ("a", "b", "c", "d"):
+            tell(recorder, about(place, name))
+        assert await recorder.flush(10)
+    assert ["d"] == [e.regarding.name for e in await stored(recorder._client, place)]
+    assert 3.0 == metrics.sample("dpucluster_events_dropped_total", reason="refused")
+    assert 1 == len([r for r in caplog.records if r.levelno >= logging.WARNING])
+
+
+async def test_too_many(
+    recorder: events.EventRecorder, place: str, metrics: runtime_metrics.Metrics
+) -> None:
+    """When too many wait the oldest are dropped and counted."""
+    for n in range(events.MAX_WAITING + 5):
+        tell(recorder, about(place, f"a{n}"))
+    assert 5.0 == metrics.sample("dpucluster_events_dropped_total", reason="overflow")
+    oldest: Any = recorder._waiting[0]
+    assert "a5" == oldest.regarding.name
