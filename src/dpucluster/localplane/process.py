@@ -69,6 +69,11 @@ class Program:
         """Whether the process is there (a frozen one is)."""
         return self._popen is not None and self._popen.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (-n for signal n); None while it runs, or was never started."""
+        return self._popen.poll() if self._popen else None
+
     def start(self) -> None:
         """Start it.
 
