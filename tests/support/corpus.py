@@ -32,6 +32,14 @@ KEY_MISSING = "KubeconfigKeyMissing"
 LARGEST_SECRET = 2**20
 """What a Secret may hold: kube-apiserver refuses more."""
 
+REMEDIES = {
+    "wrong-ca": "certificate-authority-data",
+    "wrong-san": "tls-server-name",
+    "expired-certificate": "renew",
+    "forbidden": "cluster-admin",
+}
+"""Words that tell what to do about some of the zoo's servers."""
+
 Change = Callable[[Kubeconfig], object]
 
 
@@ -318,7 +326,7 @@ def _answers(ground: Ground) -> Iterator[Case]:
         config = kc.build(
             ground.url(animal), ground.zoo_ca, cert_pem=pair.cert_pem, key_pem=pair.key_pem
         )
-        yield _ready(f"at-{animal}", reason, config, "127.0.0.1")
+        yield _ready(f"at-{animal}", reason, config, REMEDIES.get(animal, "127.0.0.1"))
     yield from _refused(ground)
 
 
@@ -337,7 +345,7 @@ def _refused(ground: Ground) -> Iterator[Case]:
         ),
         "trusts-another-ca": (
             "CertificateInvalid",
-            "",
+            "certificate-authority-data",
             lambda c: kc.cluster(c).update(
                 {"certificate-authority-data": base64.b64encode(ground.authority.pem).decode()}
             ),

@@ -27,6 +27,20 @@ MAX_CHECKS = 10
 _CHECK_NETWORK = "check the network and firewalls on the way, and that the address is right"
 _CHECK_ADDRESS = "check that server in the kubeconfig is the address of a Kubernetes API server"
 
+_AUTHORITY_TODO = (
+    "put the authority that issued the server's certificate into certificate-authority-data"
+)
+_NAME_TODO = (
+    "use an address in the kubeconfig that the server's certificate names, or set tls-server-name"
+)
+_CERTIFICATE_TODO = {
+    9: "compare the clocks of this machine and of the one that issued the server's certificate",
+    10: "renew the server's certificate",
+    62: _NAME_TODO,
+    64: _NAME_TODO,
+}
+"""What to do for OpenSSL's verify codes: not yet valid, expired, host or IP address not named."""
+
 T = TypeVar("T")
 
 _FAILING_CHECK = re.compile(rb"^\[-\]([\w./-]{1,100})", re.MULTILINE)
@@ -164,11 +178,8 @@ def _from_tls(error: errors.TlsFailed, told: str) -> Problem:
     cause = _ssl_cause(error)
     reason = getattr(cause, "reason", None) or ""  # absent where Python made the error itself
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return Problem(
-            problem.CERTIFICATE_INVALID,
-            f"{told}; certificate-authority-data must be the authority that issued the server's "
-            "certificate, and the certificate must name the host of the kubeconfig's server",
-        )
+        todo = _CERTIFICATE_TODO.get(getattr(cause, "verify_code", 0), _AUTHORITY_TODO)
+        return Problem(problem.CERTIFICATE_INVALID, f"{told}; {todo}")
     if "ALERT" in reason and any(word in reason for word in _REFUSED_CLIENT):
         return Problem(
             problem.UNAUTHORIZED,
