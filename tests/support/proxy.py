@@ -63,8 +63,6 @@ class ApiProxy:
         self._watches: dict[web.StreamResponse, web.Request] = {}
         self._rate: float | None = None
 
-    # -- life ---------------------------------------------------------------------------------
-
     def __enter__(self) -> Self:
         self._background = background.Background("api-proxy")
         self._background.run(self._start())
@@ -98,8 +96,6 @@ class ApiProxy:
         path.write_text(json.dumps(self.kubeconfig()))
         return path
 
-    # -- what was seen ------------------------------------------------------------------------
-
     def requests(
         self,
         method: str = "",
@@ -116,8 +112,6 @@ class ApiProxy:
     def open_watches(self) -> int:
         """How many watches stream at this moment."""
         return len(self._watches)
-
-    # -- faults for the next requests ---------------------------------------------------------
 
     def answer(
         self,
@@ -170,8 +164,6 @@ class ApiProxy:
         """Forget all faults, thaw, full speed, open the gate, accept connections."""
         self._background.run(self._clear())
 
-    # -- faults at once -----------------------------------------------------------------------
-
     def cut_watches(self, path: str = "", *, half_line: bool = False) -> int:
         """Cut all open watches (after half of an event's line, if wanted); how many there were."""
         return self._background.run(self._cut_watches(path, half_line=half_line))
@@ -210,8 +202,6 @@ class ApiProxy:
             yield
         finally:
             self._background.call(self._gate.set)
-
-    # -- inside the loop ----------------------------------------------------------------------
 
     def _add(self, fault: Fault) -> Fault:
         self._background.call(lambda: self._faults.append(fault))
