@@ -93,6 +93,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             runs.recorder,
             election=elect(contract.COMPONENT_OPERATOR),
             singleton=Key(contract.OPERATOR_NAMESPACE, contract.OPERATOR_CONFIG_NAME),
+            namespaces=settings.namespaces,
             clock=clock,
             metrics=metrics,
         )
@@ -112,7 +113,9 @@ def stages(settings: Settings) -> list[Stage]:
     """The stages this process may run, managers first and the lifecycle last."""
     available: dict[str, Stage] = {
         "static": ManagerStage(contract.COMPONENT_STATIC, StaticManager()),
-        "lifecycle": LifecycleStage(failure_threshold=settings.probe_failure_threshold),
+        "lifecycle": LifecycleStage(
+            failure_threshold=settings.probe_failure_threshold, namespaces=settings.namespaces
+        ),
     }
     wanted = settings.roles or tuple(available)
     return [stage for role, stage in available.items() if role in wanted]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 from dpucluster.api.dpfoperatorconfig import DPFOperatorConfig
 from dpucluster.api.dpucluster import DPUCluster
@@ -32,12 +33,18 @@ class OperatorRunner:
         *,
         election: Election,
         singleton: Key,
+        namespaces: Collection[str] = (),
         clock: clocks.Clock,
         metrics: runtime_metrics.Metrics,
     ) -> None:
         self._election = election
         self._configs: informer.Informer[DPFOperatorConfig] = informer.Informer(
-            client, kinds.DPFOPERATORCONFIGS, clock=clock, metrics=metrics
+            client,
+            kinds.DPFOPERATORCONFIGS,
+            # with namespaced Roles only those can be watched, and the one config must be
+            namespaces=sorted({singleton.namespace, *namespaces}) if namespaces else (),
+            clock=clock,
+            metrics=metrics,
         )
         self._operator = Operator(
             client,

@@ -24,6 +24,17 @@ def waiting_for_dpus(dpus: Sequence[Key]) -> Condition:
     )
 
 
+def cannot_look_for_dpus(error: Exception) -> Condition:
+    """Whether DPUs still belong to the cluster is not known, so it is not taken apart."""
+    return _not_completed(
+        Problem(
+            "WaitingForDPUs",
+            "cannot tell whether DPUs still reference this cluster; let the lifecycle controller "
+            f"list dpus.provisioning.dpu.nvidia.com: {error}",
+        )
+    )
+
+
 def waiting_for_manager(cluster: DPUCluster) -> Condition:
     """Another process still holds the manager's finalizer."""
     return _not_completed(

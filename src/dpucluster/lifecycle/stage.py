@@ -18,9 +18,13 @@ standing watch on thousands of DPUs for their sake is not worth its memory."""
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LifecycleStage:
-    """Claims every DPUCluster: phase and ``Ready`` have one owner."""
+    """Claims every DPUCluster: phase and ``Ready`` have one owner.
+
+    ``namespaces``: where DPUs are looked for; empty: everywhere.
+    """
 
     failure_threshold: int = 3
+    namespaces: tuple[str, ...] = ()
     component: str = contract.COMPONENT_LIFECYCLE
     finalizer: str = contract.FINALIZER_LIFECYCLE
 
@@ -52,14 +56,15 @@ class LifecycleStage:
 
     async def may_finalize(self, cluster: DPUCluster, context: Context) -> Outcome | None:
         """Not while DPUs reference the cluster (where DPF's DPU kind is installed)."""
-        dpus = await _dpus_of(cluster, context)
-        if not dpus:
-            return None
-        return Outcome(
-            conditions=(deletion.waiting_for_dpus(dpus),),
-            requeue_after=DELETION_POLL_SECONDS,
-            done=False,
-        )
+        try:
+            dpus = await self._dpus_of(cluster, context)
+        except errors.Forbidden as error:
+            waiting = deletion.cannot_look_for_dpus(error)
+        else:
+            if not dpus:
+                return None
+            waiting = deletion.waiting_for_dpus(dpus)
+        return Outcome(conditions=(waiting,), requeue_after=DELETION_POLL_SECONDS, done=False)
 
     async def finalize(self, cluster: DPUCluster, context: Context) -> Outcome:
         """Go last: the manager's finalizer must be gone from the draft first."""
@@ -71,14 +76,16 @@ class LifecycleStage:
             return Outcome(done=False)  # the manager itself says what it waits for
         return Outcome(conditions=(deletion.waiting_for_manager(cluster),), done=False)
 
-
-async def _dpus_of(cluster: DPUCluster, context: Context) -> list[Key]:
-    try:
-        listing = await context.client.list(DPUS)
-    except errors.NotFound:  # the kind is not installed: nothing can reference the cluster
-        return []
-    return [
-        dpu.metadata.key
-        for dpu in listing.items
-        if (dpu.spec.cluster.namespace, dpu.spec.cluster.name) == cluster.key
-    ]
+    async def _dpus_of(self, cluster: DPUCluster, context: Context) -> list[Key]:
+        found: list[Key] = []
+        for namespace in self.namespaces or ("",):
+            try:
+                listing = await context.client.list(DPUS, namespace)
+            except errors.NotFound:  # the kind is not installed: nothing can reference the cluster
+                return []
+            found += (
+                dpu.metadata.key
+                for dpu in listing.items
+                if (dpu.spec.cluster.namespace, dpu.spec.cluster.name) == cluster.key
+            )
+        return found
