@@ -1,7 +1,7 @@
 """The only package that speaks HTTP to a Kubernetes API server.
 
 ======================  ==========================================================================
-``resource``, ``kinds``  which types there are and under which path
+``resource`` ``kinds``  which types there are and under which path
 ``client``              get, list, watch, create, patch, apply, replace, delete
 ``wire``                bytes to values: listings, watch events, one bad object at a time (pure)
 ``exchange``            one call and its answer: limits of time and size, patience
@@ -14,6 +14,7 @@
 ``exec_plugin``         credential programs, for the user's own kubeconfig only
 ``untrusted``           kubeconfigs out of Secrets: inline data or nothing
 ``strict_yaml``         YAML from strangers, bounded
+``resolver``            names to addresses, each in a thread of its own
 ``tls``                 TLS contexts; private keys never reach a disk
 ======================  ==========================================================================
 

@@ -206,8 +206,8 @@ class Client:
         """Changes since ``resource_version``, until the server ends the watch.
 
         Use it under ``contextlib.aclosing`` when it may be left before its end. A server that is
-        alive sends a bookmark about once a minute to a kind that ever changes, so ``silence``
-        seconds without a byte mean that it may be gone; go on from the last version then.
+        alive sends a bookmark about once a minute (measured: every 60 s, to idle kinds, too), so
+        ``silence`` seconds without a byte mean that it is gone; go on from the last version then.
 
         Raises:
             Gone: the version is too old; list again.
