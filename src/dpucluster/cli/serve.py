@@ -97,16 +97,20 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             clock=clock,
             metrics=metrics,
         )
+        checks = {"caches": runs.is_synced, "leadership": lambda: not runs.waiting()}
+        beside = []
         if settings.roles:
             runs.switch(runs.managed)
-        follows_config = [] if settings.roles else [operator.run]
+        else:
+            beside.append(operator.run)
+            checks["dpfoperatorconfig"] = operator.is_synced
         async with server.Server(
             metrics,
             metrics_address=settings.metrics_bind_address,
             probes_address=settings.health_probe_bind_address,
-            checks={"caches": runs.is_synced, "leadership": lambda: not runs.waiting()},
+            checks=checks,
         ):
-            await runs.run(stop, *follows_config)
+            await runs.run(stop, *beside)
 
 
 def stages(settings: Settings) -> list[Stage]:
