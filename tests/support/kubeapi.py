@@ -31,6 +31,8 @@ PATHS = {
     "namespaces": "/api/v1/namespaces",
     "nodes": "/api/v1/nodes",
     "secrets": "/api/v1/namespaces/{}/secrets",
+    "serviceaccounts": "/api/v1/namespaces/{}/serviceaccounts",
+    "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "configmaps": "/api/v1/namespaces/{}/configmaps",
     "events": "/apis/events.k8s.io/v1/namespaces/{}/events",
     "leases": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
