@@ -1,0 +1,21 @@
+"""``kill -9`` at fifty random moments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.support import chaos
+
+from dpucluster.localplane.plane import ControlPlane
+
+KILLS = 50
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_killed_controllers_leave_nothing_undone(
+    management: ControlPlane, namespace: str, shared_tenant: ControlPlane, tmp_path: Path
+) -> None:
+    """Killed while 50 clusters are created, rotated and deleted: all converges, nothing is left."""
+    chaos.run_kills(management, namespace, shared_tenant, tmp_path, kills=KILLS)
