@@ -1,0 +1,77 @@
+"""Commands of this project as processes, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from dpucluster.localplane import stack
+
+PATIENCE = 120.0
+"""Seconds for anything to come true: a machine that also builds is ten times slower."""
+PAUSE = 0.05
+
+
+class Commands:
+    """Runs ``dpucluster`` with a home of its own: ``directory`` occurs in all its processes."""
+
+    def __init__(self, directory: Path, binaries: Mapping[str, Path]) -> None:
+        self.directory = directory
+        scratch = directory / "tmp"
+        scratch.mkdir()
+        self.env = {
+            **stack.python_environment(),
+            "XDG_STATE_HOME": str(directory / "state"),
+            "TMPDIR": str(scratch),
+            "KUBEBUILDER_ASSETS": str(binaries["etcd"].parent),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command; output and errors are pipes."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "dpucluster", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.env,
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def processes(self) -> dict[int, str]:
+        """All processes that have to do with ``directory``, and their command lines."""
+        return related_to(str(self.directory))
+
+
+def related_to(marker: str) -> dict[int, str]:
+    """Processes whose command line or working directory holds ``marker`` (not this one)."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            cwd = str((entry / "cwd").readlink())
+        except OSError:
+            continue  # gone meanwhile, or a zombie: nothing of it is left but its exit code
+        if marker in command or marker in cwd:
+            found[int(entry.name)] = command
+    return found
+
+
+def eventually(what: str, is_so: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait until ``is_so()``; fails with ``what``."""
+    deadline = time.monotonic() + patience
+    while not is_so():
+        assert time.monotonic() < deadline, f"not within {patience} s: {what}"
+        time.sleep(PAUSE)
