@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from dpucluster import errors
 from dpucluster.localplane import files
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
-POLL = 0.02
-"""Seconds between looks at a program that is asked to end: shorter than anyone waits for."""
 TAIL_LINES = 8
 TAIL_BYTES = 8192
 """More than ``TAIL_LINES`` of any log line here that a person would read."""
@@ -164,16 +161,6 @@ def guarded(
     return subprocess.Popen(
         [*_launcher("guard"), *command], env=dict(env), process_group=0 if own_group else None
     )
-
-
-def wait_until_gone(pid: int, seconds: float) -> bool:
-    """Whether process ``pid``, no child of ours, ends within ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL)
-    return True
 
 
 def _launcher(form: str) -> list[str]:
