@@ -1,0 +1,414 @@
+"""The tenant pool on real control planes: Secrets, rotation, outages, neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import datetime as dt
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from tests.support import clients, kubeapi, planes
+from tests.support.proxy import ApiProxy
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.zoo import Zoo
+
+from dpucluster.api.dpucluster import DPUCluster, DPUClusterSpec
+from dpucluster.api.meta import Key, ObjectMeta
+from dpucluster.kube import client as kube_client
+from dpucluster.kube import kinds
+from dpucluster.localplane import plane
+from dpucluster.runtime import informer
+from dpucluster.runtime import metrics as runtime_metrics
+from dpucluster.tenant import health as tenant_health
+from dpucluster.tenant import pool as tenant_pool
+from dpucluster.tenant.state import TenantState
+
+SOON = 20.0
+"""Generous: what is noticed at once takes some hundredths of a second on an idle machine."""
+
+UIDS = itertools.count(1)
+
+
+class Bench:
+    """A pool on a management plane, and DPUClusters that exist only here."""
+
+    def __init__(self, client: kube_client.Client, namespace: str, **options: Any) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.metrics = runtime_metrics.Metrics()
+        self.secrets = informer.Informer(
+            client, kinds.SECRETS_METADATA, namespaces=[namespace], metrics=self.metrics
+        )
+        self.history: dict[str, list[TenantState]] = {}
+        self.pool = tenant_pool.TenantPool(
+            client,
+            self.secrets,
+            options=tenant_pool.ProbeOptions(**{"interval": 0.5, "timeout": 2.0, **options}),
+            notify=self._notified,
+            metrics=self.metrics,
+        )
+        self._clusters: dict[str, DPUCluster] = {}
+
+    def _notified(self, key: Key) -> None:
+        self.history[key.name].append(self.state(key.name))
+
+    def follow(self, name: str, *, secret: str | None = None) -> TenantState:
+        """Want a static DPUCluster; its Secret has its name unless told otherwise."""
+        metadata = ObjectMeta(name, self.namespace, uid=f"uid-{next(UIDS)}", generation=1)
+        spec = DPUClusterSpec(type="static", kubeconfig=name if secret is None else secret)
+        self._clusters[name] = DPUCluster(metadata, spec)
+        self.history[name] = []
+        return self.state(name)
+
+    def forget(self, name: str) -> None:
+        """The DPUCluster is gone."""
+        self.pool.forget(self._clusters.pop(name).key)
+
+    def state(self, name: str) -> TenantState:
+        """What is known now."""
+        return self.pool.want(self._clusters[name])
+
+    async def write(self, name: str, text: str | bytes, key: str = "admin.conf") -> None:
+        """Create or replace a Secret."""
+        content = text if isinstance(text, bytes) else text.encode()
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "data": {key: base64.b64encode(content).decode()},
+        }
+        await self.client.apply(kinds.SECRETS, name, secret, self.namespace, field_manager="test")
+
+    async def until(self, name: str, holds: Callable[[TenantState], Any]) -> None:
+        """Wait for a state."""
+        try:
+            await clients.eventually(lambda: bool(holds(self.state(name))), SOON)
+        except AssertionError:
+            pytest.fail(f"the state stayed {self.state(name)}")
+
+    def was_down(self, name: str) -> bool:
+        """Whether a Ready cluster would have been turned over by anything that was told."""
+        return any(tenant_health.is_down(s.health, was_ready=True) for s in self.history[name])
+
+
+@contextlib.asynccontextmanager
+async def running(management: plane.ControlPlane, namespace: str, **options: Any) -> Any:
+    """A bench whose pool runs."""
+    async with kube_client.Client(management.connection) as client:
+        made = Bench(client, namespace, **options)
+        tasks = [asyncio.create_task(made.secrets.run()), asyncio.create_task(made.pool.run())]
+        try:
+            await asyncio.wait_for(made.secrets.synced.wait(), SOON)
+            yield made
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+@pytest.fixture
+async def bench(management: plane.ControlPlane, namespace: str) -> AsyncIterator[Bench]:
+    async with running(management, namespace) as made:
+        yield made
+
+
+def is_healthy(state: TenantState) -> bool:
+    return state.health.ok is True
+
+
+def is_surveyed(state: TenantState) -> bool:
+    return bool(state.health.ok and state.version)
+
+
+def ready_reason(state: TenantState) -> str:
+    return state.health.problem.reason if state.health.problem else ""
+
+
+def diagnosed(state: TenantState) -> str:
+    problem = state.diagnosis.problem if state.diagnosis else None
+    return problem.reason if problem else ""
+
+
+def warned(state: TenantState) -> list[str]:
+    return [warning.reason for warning in state.warnings]
+
+
+async def test_good_tenant(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
+    """Health, identity, version and node count of a real cluster, and nothing to warn of."""
+    await bench.write("a", shared_tenant.client_kubeconfig(cluster="a"))
+    assert TenantState() == bench.follow("a")
+    await bench.until("a", is_surveyed)
+    state = bench.state("a")
+    assert state.version.startswith("v1.")
+    assert 0 == state.nodes_count
+    assert () == state.warnings
+    async with kube_client.Client(shared_tenant.connection) as tenant:
+        namespace = await tenant.get(kinds.NAMESPACES, "kube-system")
+    assert namespace.metadata.uid == state.identity
+    assert 1 == bench.metrics.sample("dpucluster_tenants", health="healthy")
+    assert bench.metrics.sample("dpucluster_tenant_probes_total", result="ok") >= 1
+
+
+async def test_nodes_are_counted(bench: Bench, tenants: planes.Tenants) -> None:
+    """The count comes from one Node and what the server says remains."""
+    (tenant,) = tenants(1)
+    api = kubeapi.KubeApi(tenant.kubeconfig)
+    for n in range(3):
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"n{n}"}}
+        api.create("nodes", node)
+    api.close()
+    await bench.write("a", tenant.client_kubeconfig(cluster="a"))
+    bench.follow("a")
+    await bench.until("a", is_surveyed)
+    assert 3 == bench.state("a").nodes_count
+
+
+async def test_secret_comes_changes_goes(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
+    """Every step is noticed by watching: missing, there, broken, right again, deleted."""
+    good = shared_tenant.client_kubeconfig(cluster="a")
+    assert "SecretNotFound" == diagnosed(bench.follow("a"))
+    await bench.write("a", good)
+    await bench.until("a", is_healthy)
+    await bench.write("a", "[")
+    await bench.until("a", lambda s: diagnosed(s) == "KubeconfigInvalid")
+    assert bench.state("a").health.ok
+    await bench.write("a", good)
+    await bench.until("a", lambda s: diagnosed(s) == "" and s.health.ok)
+    await bench.client.delete(kinds.SECRETS, "a", bench.namespace)
+    await bench.until("a", lambda s: diagnosed(s) == "SecretNotFound" and s.health.ok is None)
+    await bench.write("a", good)
+    await bench.until("a", is_healthy)
+    assert not bench.was_down("a")
+
+
+async def test_no_secret_is_named(bench: Bench) -> None:
+    """The answer needs no task and no request."""
+    assert "EmptyKubeconfig" == diagnosed(bench.follow("a", secret=""))
+
+
+async def test_healthy_cluster_notifies_nobody(
+    bench: Bench, shared_tenant: plane.ControlPlane
+) -> None:
+    """Probe after probe, nothing is told after the first verdict and the survey."""
+    await bench.write("a", shared_tenant.client_kubeconfig(cluster="a"))
+    bench.follow("a")
+    await bench.until("a", is_surveyed)
+    told, probes = len(bench.history["a"]), probes_of(bench)
+    await clients.eventually(lambda: probes_of(bench) >= probes + 5, SOON)
+    assert told == len(bench.history["a"])
+    assert told <= 2
+
+
+def probes_of(bench: Bench) -> float:
+    return bench.metrics.sample("dpucluster_tenant_probes_total", result="ok")
+
+
+async def test_only_named_secrets_are_read(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """Each version of a named Secret is fetched once, others never."""
+    with ApiProxy(management.kubeconfig) as proxy:
+        client = clients.through(proxy)
+        made = Bench(client, namespace)
+        tasks = [asyncio.create_task(made.secrets.run()), asyncio.create_task(made.pool.run())]
+        await asyncio.wait_for(made.secrets.synced.wait(), SOON)
+        await made.write("a", shared_tenant.client_kubeconfig(cluster="a"))
+        await made.write("other", shared_tenant.client_kubeconfig())
+        made.follow("a")
+        await made.until("a", is_surveyed)
+        probes = probes_of(made)
+        await clients.eventually(lambda: probes_of(made) >= probes + 3, SOON)
+        reads = [r.path for r in proxy.requests(method="GET") if r.path.endswith(("/a", "/other"))]
+        assert [f"/api/v1/namespaces/{namespace}/secrets/a"] == reads
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await client.aclose()
+
+
+async def test_shared_tenant_warns_both(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
+    """Two DPUClusters with one tenant name each other, until one goes."""
+    for name in ("a", "b"):
+        await bench.write(name, shared_tenant.client_kubeconfig(cluster=name))
+        bench.follow(name)
+    for name, other in (("a", "b"), ("b", "a")):
+        await bench.until(name, lambda s: warned(s) == ["SharedTenant"])
+        assert f"{bench.namespace}/{other}" in bench.state(name).warnings[0].message
+    bench.forget("b")
+    await bench.until("a", lambda s: warned(s) == [])
+
+
+async def test_management_cluster_is_recognised(
+    bench: Bench, management: plane.ControlPlane
+) -> None:
+    """A Secret that leads to the management cluster itself is warned of."""
+    await bench.write("a", management.client_kubeconfig(cluster="a"))
+    bench.follow("a")
+    await bench.until("a", lambda s: warned(s) == ["ManagementCluster"])
+
+
+async def test_user_without_rights(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
+    """``/readyz`` answers everybody; only kube-system shows that a user may do nothing."""
+    text = shared_tenant.client_kubeconfig(user="nobody", groups=(), cluster="a")
+    await bench.write("a", text)
+    bench.follow("a")
+    await bench.until("a", lambda s: ready_reason(s) == "Forbidden")
+    message = bench.state("a").health.problem
+    assert message is not None
+    assert "cluster-admin" in message.message
+    assert '"nobody"' in message.message
+
+
+async def test_user_who_may_look_only(bench: Bench, tenants: planes.Tenants) -> None:
+    """A viewer's cluster is healthy, with a warning."""
+    (tenant,) = tenants(1)
+    grant(tenant, "viewer", "system:controller:namespace-controller")
+    await bench.write("a", tenant.client_kubeconfig(user="viewer", groups=(), cluster="a"))
+    bench.follow("a")
+    await bench.until("a", lambda s: warned(s) == ["NotClusterAdmin"])
+    assert bench.state("a").health.ok
+
+
+def grant(tenant: plane.ControlPlane, user: str, role: str) -> None:
+    api = kubeapi.KubeApi(tenant.kubeconfig)
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    api.create("clusterrolebindings", binding)
+    api.close()
+
+
+def revoke(tenant: plane.ControlPlane, user: str) -> None:
+    api = kubeapi.KubeApi(tenant.kubeconfig)
+    api.delete("clusterrolebindings", user)
+    api.close()
+
+
+@pytest.mark.parametrize(
+    "order", list(itertools.permutations(["grant", "write", "revoke"])), ids="-".join
+)
+async def test_rotation_in_any_order(
+    bench: Bench, tenants: planes.Tenants, order: tuple[str, ...]
+) -> None:
+    """Old rights revoked, new ones granted, Secret rotated: no order makes the cluster NotReady."""
+    (tenant,) = tenants(1)
+    grant(tenant, "old", "cluster-admin")
+    await bench.write("a", tenant.client_kubeconfig(user="old", groups=(), cluster="a"))
+    bench.follow("a")
+    await bench.until("a", is_healthy)
+    renewed = tenant.client_kubeconfig(user="new", groups=(), cluster="a")
+    for step in order:
+        if step == "write":
+            await bench.write("a", renewed)
+        elif step == "grant":
+            await asyncio.to_thread(grant, tenant, "new", "cluster-admin")
+        else:
+            await asyncio.to_thread(revoke, tenant, "old")
+        await asyncio.sleep(0.7)  # longer than the interval: every order is probed in between
+    await bench.until("a", lambda s: user_of(s) == "new" and s.health.ok)
+    await asyncio.sleep(1)
+    assert bench.state("a").health.ok
+    assert not bench.was_down("a")
+
+
+def user_of(state: TenantState) -> str:
+    facts = state.diagnosis.facts if state.diagnosis else None
+    return facts.user_name if facts else ""
+
+
+async def test_dead_tenant_and_back(bench: Bench, tenants: planes.Tenants) -> None:
+    """Killed: down after three failures in a row, not before; started again: up."""
+    (tenant,) = tenants(1)
+    await bench.write("a", tenant.client_kubeconfig(cluster="a"))
+    bench.follow("a")
+    await bench.until("a", is_surveyed)
+    await asyncio.to_thread(tenant.kill)
+    await bench.until("a", lambda s: ready_reason(s) == "Unreachable")
+    assert not bench.was_down("a")
+    await clients.eventually(lambda: bench.was_down("a"), 30, "down")
+    tenant.launch()
+    await clients.eventually(lambda: is_healthy(bench.state("a")), 60, "back")
+
+
+async def test_black_hole_and_blip(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
+    """A frozen connection is a Timeout; a blip of some seconds is never told as an outage."""
+    with TcpProxy("127.0.0.1", shared_tenant.port) as proxy:
+        text = shared_tenant.client_kubeconfig(cluster="a")
+        await bench.write("a", text.replace(shared_tenant.server, proxy.url))
+        bench.follow("a")
+        await bench.until("a", is_surveyed)
+        proxy.freeze()
+        await bench.until("a", lambda s: ready_reason(s) == "Timeout")
+        proxy.cut()
+        proxy.thaw()
+        await bench.until("a", is_healthy)
+        assert not bench.was_down("a")
+
+
+async def test_black_holes_delay_nobody(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """A tenant that answers is healthy while twenty others are still being waited for."""
+    text = shared_tenant.client_kubeconfig(cluster="good")
+    holes = [f"hole-{n}" for n in range(20)]
+    with Zoo() as zoo:
+        async with running(management, namespace, timeout=3 * SOON) as bench:
+            for n, name in enumerate(holes):
+                url = zoo.url("black-hole" if n % 2 else "full-backlog")
+                await bench.write(name, text.replace(shared_tenant.server, url))
+                bench.follow(name)
+            await bench.write("good", text)
+            bench.follow("good")
+            await bench.until("good", is_healthy)
+            assert [None] * 20 == [bench.state(name).health.ok for name in holes]
+
+
+async def test_expiry_is_noticed_when_it_comes(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """No probe has to be due: credentials that end, or begin, are looked at in that moment."""
+    now = dt.datetime.now(dt.UTC)
+    async with running(management, namespace, interval=300.0) as bench:
+        ends = shared_tenant.client_kubeconfig(cluster="a", not_after=now + seconds(4))
+        begins = shared_tenant.client_kubeconfig(
+            cluster="b", not_before=now + seconds(4), not_after=now + seconds(9000)
+        )
+        await bench.write("a", ends)
+        await bench.write("b", begins)
+        bench.follow("a")
+        bench.follow("b")
+        await bench.until("a", is_healthy)
+        await bench.until("b", lambda s: ready_reason(s) == "CredentialsNotYetValid")
+        await bench.until("b", is_healthy)
+        await bench.until("a", lambda s: ready_reason(s) == "CredentialsExpired")
+        assert "CredentialsExpired" == diagnosed(bench.state("a"))
+
+
+def seconds(count: float) -> dt.timedelta:
+    return dt.timedelta(seconds=count)
+
+
+async def test_forgotten_cluster_leaves_nothing(
+    bench: Bench, shared_tenant: plane.ControlPlane
+) -> None:
+    """No task, no probe, no notification after ``forget``; wanting it again starts anew."""
+    await bench.write("a", shared_tenant.client_kubeconfig(cluster="a"))
+    bench.follow("a")
+    await bench.until("a", is_surveyed)
+    bench.forget("a")
+    await asyncio.sleep(0.2)
+    probes = probes_of(bench)
+    assert not [t for t in asyncio.all_tasks() if t.get_name().endswith(f"{bench.namespace}/a")]
+    await asyncio.sleep(1.2)
+    assert probes == probes_of(bench)
+    bench.follow("a")
+    await bench.until("a", is_surveyed)
