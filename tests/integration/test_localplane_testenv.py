@@ -137,19 +137,18 @@ def test_the_guard_ends_what_the_command_leaves_behind(marker: str) -> None:
     assert processes.related_to(marker) == {}
 
 
-def test_the_guard_passes_signals_on(marker: str) -> None:
+def test_the_guard_passes_signals_on(marker: str, tmp_path: Path) -> None:
     """SIGUSR1 arrives as SIGINT; a command that ignores SIGTERM is ended by SIGUSR2."""
-    command = f"trap '' TERM; trap 'echo' INT; {sleeper(marker)} & while :; do wait; done"
-    guarded = guard(command)
-    eventually("the command runs", lambda: len(processes.related_to(marker)) >= 3)
-    guarded.send_signal(signal.SIGTERM)
-    guarded.send_signal(signal.SIGUSR1)
-    time.sleep(0.3)
-    assert guarded.poll() is None
-    guarded.send_signal(signal.SIGUSR2)
-    assert guarded.wait(30) == 137
+    began, heard = tmp_path / "began", tmp_path / "heard"
+    stubborn = guard(
+        f"trap '' TERM; trap 'touch {heard}' INT; {sleeper(marker)} & touch {began};"
+        "while :; do wait; done"
+    )
+    eventually("the command runs", began.exists)
+    stubborn.send_signal(signal.SIGTERM)
+    stubborn.send_signal(signal.SIGUSR1)
+    eventually("the command has heard SIGINT", heard.exists)
+    assert stubborn.poll() is None
+    stubborn.send_signal(signal.SIGUSR2)
+    assert stubborn.wait(30) == 137
     assert processes.related_to(marker) == {}
-    interrupted = guard("trap 'exit 4' INT; sleep 600 & wait")
-    time.sleep(0.5)
-    interrupted.send_signal(signal.SIGUSR1)
-    assert interrupted.wait(30) == 4

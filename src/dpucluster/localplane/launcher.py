@@ -81,6 +81,9 @@ def guard(parent: int, command: list[str]) -> int:
     die_with(parent, signal.SIGTERM)
     child = os.fork()
     if child == 0:
+        # What is sent to it from now on is for COMMAND, not for the guard's handlers.
+        for signum in (*passed_on, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(signum, signal.SIG_DFL)
         die_with(guardian, signal.SIGKILL)
         become(command)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, passed_on)

@@ -84,9 +84,11 @@ class _Command:
         with signals.handled(self._pass_on):
             while True:
                 try:
-                    return self._guard.wait(WATCH_EVERY)
+                    code = self._guard.wait(WATCH_EVERY)
                 except subprocess.TimeoutExpired:
                     self._end_when_overdue()
+                else:
+                    return code if code >= 0 else 128 - code  # a signal may come before COMMAND
                 if intact:
                     intact = _tell_if_broken(running, progress)
 
