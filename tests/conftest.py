@@ -86,7 +86,10 @@ def namespace(management: plane.ControlPlane) -> str:
 def tenants(
     binaries: Mapping[str, Path], etcd: storage.Etcd, tmp_path: Path
 ) -> Iterator[planes.Tenants]:
-    """Tenant planes for this test, started by a call: ``one, two = tenants(2)``."""
+    """Tenant planes for this test, started when it asks.
+
+    ``one, two = tenants(2)``
+    """
     factory = planes.Tenants(binaries, etcd, tmp_path / "tenants")
     yield factory
     factory.close()
