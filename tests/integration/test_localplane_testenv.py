@@ -65,9 +65,10 @@ def test_the_command_sees_its_planes(commands: Commands) -> None:
 
 def test_killed_with_its_command_running(commands: Commands, marker: str) -> None:
     """SIGKILL of testenv ends planes, controllers, the command and what the command started."""
-    script = f"(setsid {sleeper(marker)} &) ; {sleeper(marker)}; true"
+    began = commands.directory / "began"
+    script = f"(setsid {sleeper(marker)} &) ; {sleeper(marker)} & touch {began}; wait"
     running = commands.start("testenv", "--", "sh", "-c", script)
-    eventually("the command runs", lambda: len(processes.related_to(marker)) >= 3)
+    eventually("the command runs", began.exists)
     assert any("dpucluster run" in line for line in commands.processes().values())
     running.kill()
     eventually(
@@ -86,9 +87,11 @@ def test_killed_with_its_command_running(commands: Commands, marker: str) -> Non
 
 def test_sigterm_reaches_the_command(commands: Commands, marker: str) -> None:
     """The command may tidy up and choose the exit code; daemons it leaves are ended."""
-    script = f"(setsid {sleeper(marker)} &); trap 'exit 9' TERM; {sleeper(marker)} & wait"
+    began = commands.directory / "began"
+    script = f"(setsid {sleeper(marker)} &); trap 'exit 9' TERM; {sleeper(marker)} &"
+    script += f" touch {began}; wait"
     running = commands.start("testenv", "--no-controllers", "--", "sh", "-c", script)
-    eventually("the command runs", lambda: len(processes.related_to(marker)) >= 3)
+    eventually("the command runs", began.exists)
     running.terminate()
     _, err = running.communicate(timeout=60)
     assert running.returncode == 9, err
