@@ -13,7 +13,7 @@ export UV_PROJECT_ENVIRONMENT := .venv
 # no configuration of the machine's own may change what is installed
 export UV_NO_CONFIG := 1
 
-SOURCES := $(shell find src deploy/crds controlplane -type f -o -type l 2>/dev/null) pyproject.toml README.md
+SOURCES := $(shell find src deploy/crds controlplane examples -type f -o -type l 2>/dev/null) pyproject.toml README.md
 WHEEL := .cache/wheel/.built
 
 .PHONY: help

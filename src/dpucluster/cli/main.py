@@ -57,13 +57,20 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run a command; errors are sentences, a traceback only with DPUCLUSTER_DEBUG=1."""
-    if os.environ.get("DPUCLUSTER_DEBUG") == "1":
-        cli()
+    """Run a command; errors are sentences, a traceback only with DPUCLUSTER_DEBUG=1.
+
+    Exit codes: 0, 1 for an error, 2 for a wrong command line, 130 after Ctrl-C; a command's own.
+    """
     try:
-        cli()
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = SIGINT_EXIT
     except errors.DpuClusterError as error:
+        if os.environ.get("DPUCLUSTER_DEBUG") == "1":
+            raise
         click.echo(f"error: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(SIGINT_EXIT)
+        code = 1
+    sys.exit(code)
