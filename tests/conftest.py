@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.support import planes
 
 from dpucluster.localplane import binaries as control_plane_binaries
 from dpucluster.localplane import etcd as storage
 from dpucluster.localplane import install, plane, progress
+from tests.support import planes
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support import downloads
 
 from dpucluster import errors
 from dpucluster.localplane import binaries, cache, download, progress, release
+from tests.support import downloads
 
 CONTENT = b"#!/bin/sh\necho downloaded\n"
 BUILT = b"#!/bin/sh\necho built\n"

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 import yaml
+
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import audit, cluster, corpus
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.planes import new_namespace
 from tests.support.zoo import Zoo
-
-from dpucluster.localplane.plane import ControlPlane
 
 HEALTHY = "healthy"
 WITHIN = 10.0

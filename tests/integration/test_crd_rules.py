@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tests.support import raw_api
 from tests.support.raw_api import Objects, RawApi
 

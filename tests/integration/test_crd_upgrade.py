@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from tests.support import raw_api
 from tests.support.raw_api import Objects, RawApi
 

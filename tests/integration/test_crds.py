@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support import raw_api
-from tests.support.raw_api import Objects, RawApi
 
 from dpucluster.api import image as image_grammar
+from tests.support import raw_api
+from tests.support.raw_api import Objects, RawApi
 
 
 @pytest.fixture

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 import pytest
-from tests.support import clients, journal
-from tests.support.kubeapi import KubeApi
-from tests.support.proxy import ApiProxy
 
 from dpucluster import errors
 from dpucluster.api.meta import PartialObject
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.kube.resource import Resource
+from tests.support import clients, journal
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
 
 SOON = 10.0
 BRIEF = 0.5

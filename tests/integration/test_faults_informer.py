@@ -11,15 +11,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 import pytest
-from tests.support import clients, journal
-from tests.support.kubeapi import KubeApi
-from tests.support.proxy import ApiProxy
 
 from dpucluster.api.meta import Key, PartialObject
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import wire
 from dpucluster.kube.resource import Resource
 from dpucluster.runtime import informer
+from tests.support import clients, journal
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
 
 T = TypeVar("T")
 

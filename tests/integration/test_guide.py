@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.support.raw_api import RawApi
 
 from dpucluster.localplane import binaries, progress
+from tests.support.raw_api import RawApi
 
 GUIDE = pathlib.Path(__file__).parents[2] / "examples" / "guide"
 NAMESPACE = "dpf-operator-system"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support import cluster
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi

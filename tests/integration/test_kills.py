@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support import chaos
-
 from dpucluster.localplane.plane import ControlPlane
+from tests.support import chaos
 
 KILLS = 5
 

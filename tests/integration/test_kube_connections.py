@@ -15,13 +15,13 @@ from typing import Protocol
 
 import pytest
 import uvloop
-from tests.support import certificates, clients
-from tests.support.proxy import TOKEN, ApiProxy
-from tests.support.zoo import Zoo
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
+from tests.support import certificates, clients
+from tests.support.proxy import TOKEN, ApiProxy
+from tests.support.zoo import Zoo
 
 SOON = 10.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
-from tests.support import certificates
-from tests.support.clock import FakeClock
-from tests.support.proxy import TOKEN, ApiProxy
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, exec_plugin, kinds
+from tests.support import certificates
+from tests.support.clock import FakeClock
+from tests.support.proxy import TOKEN, ApiProxy
 
 V1 = "client.authentication.k8s.io/v1"
 CANARY = "canary-of-the-program"

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+
+from dpucluster.localplane import install
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, planes, scene
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
-
-from dpucluster.localplane import install
-from dpucluster.localplane.plane import ControlPlane
 
 MANAGER = "provisioning.dpu.nvidia.com/cluster-manager-clean-up"
 LIFECYCLE = "provisioning.dpu.nvidia.com/cluster-manager-internal-clean-up"

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 import yaml
+
+from dpucluster.localplane import etcd as storage
+from dpucluster.localplane import install
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, planes, scene
 from tests.support.audit import AuditLog, Entry
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
-
-from dpucluster.localplane import etcd as storage
-from dpucluster.localplane import install
-from dpucluster.localplane.plane import ControlPlane
 
 ROLES = ("lifecycle", "static", "--probe-interval=10m")
 NODES = 3

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from tests.support.planes import Tenants
 
 from dpucluster import errors
 from dpucluster.localplane import install, plane, ports
+from tests.support.planes import Tenants
 
 
 def kubectl(binaries: Mapping[str, Path], kubeconfig: Path, *arguments: str) -> str:

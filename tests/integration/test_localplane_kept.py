@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.support.processes import Commands, eventually
 
 from dpucluster.localplane import ports, state
+from tests.support.processes import Commands, eventually
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from tests.support import processes
-from tests.support.processes import Commands, eventually
 
 from dpucluster.localplane import process, scratch
+from tests.support import processes
+from tests.support.processes import Commands, eventually
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from dpucluster.localplane import etcd as storage
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, kubeconfigs, planes, scene
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.watchlog import Seen, WatchLog
-
-from dpucluster.localplane import etcd as storage
-from dpucluster.localplane.plane import ControlPlane
 
 INTERVAL = 5.0
 ROLES = ("lifecycle", "static", f"--probe-interval={INTERVAL:g}s")

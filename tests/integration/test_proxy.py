@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import pytest
+
 from tests.support import cluster, journal
 from tests.support.kubeapi import KubeApi
 from tests.support.proxy import ApiProxy

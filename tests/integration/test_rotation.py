@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from dpucluster.localplane import etcd as storage
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import scene, tenant_users
 from tests.support.audit import AuditLog, Entry
 from tests.support.cluster import wait_until
@@ -16,9 +19,6 @@ from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
 from tests.support.watchlog import WatchLog
-
-from dpucluster.localplane import etcd as storage
-from dpucluster.localplane.plane import ControlPlane
 
 pytestmark = pytest.mark.timeout(300)  # a hundred clusters come up before the first test
 

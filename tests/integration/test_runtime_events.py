@@ -11,9 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 import pytest
-from tests.support import clients
-from tests.support.kubeapi import KubeApi
-from tests.support.proxy import ApiProxy
 
 from dpucluster.api.meta import ObjectMeta
 from dpucluster.kube import client as kube_client
@@ -21,6 +18,9 @@ from dpucluster.kube import kinds
 from dpucluster.kube.kinds import Event, ObjectReference
 from dpucluster.runtime import events
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support import clients
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
 
 NAMES = itertools.count()
 

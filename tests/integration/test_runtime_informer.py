@@ -12,9 +12,6 @@ from typing import Any, Protocol
 
 import msgspec
 import pytest
-from tests.support import clients, journal
-from tests.support.kubeapi import KubeApi
-from tests.support.proxy import ApiProxy
 
 from dpucluster import errors
 from dpucluster.api.meta import Key, ObjectMeta, PartialObject
@@ -23,6 +20,9 @@ from dpucluster.kube import kinds
 from dpucluster.kube.resource import Resource
 from dpucluster.runtime import informer
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support import clients, journal
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
 
 SOON = 20.0
 NAMES = itertools.count()

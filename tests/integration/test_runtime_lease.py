@@ -11,9 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol
 
 import pytest
-from tests.support import clients
-from tests.support.kubeapi import KubeApi
-from tests.support.proxy import ApiProxy
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
@@ -21,6 +18,9 @@ from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import lease
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support import clients
+from tests.support.kubeapi import KubeApi
+from tests.support.proxy import ApiProxy
 
 DURATION, DEADLINE, RETRY = 3.0, 2.0, 0.25
 """Short, so that a test takes seconds; their proportions are those of the defaults."""

@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import Iterator
 
 import pytest
+
 from tests.support.zoo import Zoo
 
 PATIENCE = 0.5

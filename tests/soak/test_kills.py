@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support import chaos
 
 from dpucluster.localplane.plane import ControlPlane
+from tests.support import chaos
 
 KILLS = 50
 

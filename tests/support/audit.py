@@ -24,6 +24,7 @@ class Entry:
     user: str
     user_agent: str
     status: int
+    received: dt.datetime
     at: dt.datetime
 
     @property
@@ -112,5 +113,6 @@ def _entry(event: dict[str, Any]) -> Entry:
         user=event.get("user", {}).get("username", ""),
         user_agent=event.get("userAgent", ""),
         status=event.get("responseStatus", {}).get("code", 0),
+        received=dt.datetime.fromisoformat(event["requestReceivedTimestamp"]),
         at=dt.datetime.fromisoformat(event["stageTimestamp"]),
     )

@@ -20,12 +20,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from dpucluster.api import contract
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, kubeapi
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
-
-from dpucluster.api import contract
-from dpucluster.localplane.plane import ControlPlane
 
 ELECTION = (
     "--leader-elect-lease-duration=3s",

@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tests.support.proxy import TOKEN, ApiProxy
-
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import connection
+from tests.support.proxy import TOKEN, ApiProxy
 
 
 def through(proxy: ApiProxy, **options: Any) -> kube_client.Client:

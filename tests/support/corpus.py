@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
 from tests.support import certificates
 from tests.support import kubeconfigs as kc
 from tests.support.kubeconfigs import Kubeconfig

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import yaml
+
 from tests.support import certificates
 
 Object = dict[str, Any]

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Self
 import aiohttp
 import yarl
 from aiohttp import web
+
 from tests.support import background, certificates, journal, kubeconfigs, listener, upstream
 
 TOKEN = "the-proxy-shall-use-its-own"

@@ -10,10 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tests.support.kubeapi import KubeApi, Refused, path_of
-
 from dpucluster.localplane import kubeconfig
 from dpucluster.localplane.plane import ControlPlane
+from tests.support.kubeapi import KubeApi, Refused, path_of
 
 NAMESPACE = "default"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import aiohttp
 import yaml
+
 from tests.support import certificates
 
 REASONS = {

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
-from tests.support.clock import FakeClock, settle
 
 from dpucluster import errors
 from dpucluster.api.meta import Key
 from dpucluster.runtime import controller as controllers
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support.clock import FakeClock, settle
 
 A, B = Key("ns", "a"), Key("ns", "b")
 

@@ -7,11 +7,11 @@ import datetime as dt
 import re
 
 import pytest
-from tests.support import certificates, corpus, kubeconfigs
 
 from dpucluster.api.meta import Key, ObjectMeta
 from dpucluster.kube import kinds
 from dpucluster.tenant import diagnosis
+from tests.support import certificates, corpus, kubeconfigs
 
 CLUSTER = Key("dpf-operator-system", "bad")
 INTERNALS = re.compile(r"0x[0-9a-f]{6,}|Traceback|_ssl\.c|\[Errno|<class|object at|\bNoneType\b")

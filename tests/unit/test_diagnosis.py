@@ -12,8 +12,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import certificates
-from tests.support import kubeconfigs as kc
 
 from dpucluster import errors
 from dpucluster.api.meta import Key, ObjectMeta
@@ -21,6 +19,8 @@ from dpucluster.kube import kinds
 from dpucluster.tenant import credentials
 from dpucluster.tenant import diagnosis as tenant_diagnosis
 from dpucluster.tenant.diagnosis import Diagnosis
+from tests.support import certificates
+from tests.support import kubeconfigs as kc
 
 CLUSTER = Key("dpf", "dpu-1")
 NAME = "dpu-1-admin-kubeconfig"

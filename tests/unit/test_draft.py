@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from tests.support import build
 
 from dpucluster.api import conditions as api_conditions
 from dpucluster.api.dpucluster import DPUClusterStatus, Phase
 from dpucluster.sdk import Lifecycle, Outcome, condition, draft
+from tests.support import build
 
 
 def test_nothing_to_say_writes_nothing() -> None:

@@ -12,13 +12,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from tests.support.clock import FakeClock, settle
 
 from dpucluster import errors
 from dpucluster.api.meta import Key, ObjectMeta, PartialObject
 from dpucluster.kube import kinds, wire
 from dpucluster.runtime import informer, reflector
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support.clock import FakeClock, settle
 
 Watch = Callable[[], AsyncGenerator[Any, None]]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.clock import FakeClock
 
 from dpucluster import errors
 from dpucluster.kube import connection, credential_files
+from tests.support.clock import FakeClock
 
 
 @pytest.fixture

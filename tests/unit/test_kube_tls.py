@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support import certificates
 
 from dpucluster import errors
 from dpucluster.kube import connection as connections
 from dpucluster.kube import tls
+from tests.support import certificates
 
 AUTHORITY = certificates.Authority()
 PAIR = AUTHORITY.client("admin")

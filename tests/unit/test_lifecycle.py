@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from tests.support import build
 
 from dpucluster.api.dpucluster import Phase
 from dpucluster.api.meta import Condition, Key
 from dpucluster.lifecycle import deletion, phase, readiness
 from dpucluster.tenant.state import TenantState
+from tests.support import build
 
 CREATED = build.condition("Created")
 NOT_CREATED = build.condition("Created", "False", "SecretNotFound", "no Secret")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.support.clock import FakeClock, settle
-
 from dpucluster.api.meta import Key
 from dpucluster.runtime import controller
 from dpucluster.runtime import metrics as runtime_metrics
+from tests.support.clock import FakeClock, settle
 
 GO_NAMES = {
     "controller_runtime_reconcile_total": "counter",

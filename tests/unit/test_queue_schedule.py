@@ -9,12 +9,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.support.clock import FakeClock, settle
 
 from dpucluster.api.meta import Key
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.runtime import queue as work_queue
 from dpucluster.runtime import schedule
+from tests.support.clock import FakeClock, settle
 
 KEYS = [Key("ns", name) for name in "abcd"]
 A, B, C, _ = KEYS

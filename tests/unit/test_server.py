@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.support.clock import FakeClock
 
 from dpucluster import errors
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.runtime import server
+from tests.support.clock import FakeClock
 
 ADDRESSES = {
     ":8080": (None, 8080),

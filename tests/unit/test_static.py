@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support import build
-
 from dpucluster.api.dpucluster import ClusterEndpoint
 from dpucluster.managers import static
 from dpucluster.sdk import Outcome, Problem
+from tests.support import build
 
 
 def decide(**changes: object) -> Outcome:

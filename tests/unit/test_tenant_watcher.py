@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.clock import FakeClock, settle
 
 from dpucluster.api.meta import Key
 from dpucluster.kube.untrusted import UntrustedKubeconfig
@@ -22,6 +21,7 @@ from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.secret import Target
 from dpucluster.tenant.state import Survey, TenantState
 from dpucluster.tenant.watcher import Shared, Watcher
+from tests.support.clock import FakeClock, settle
 
 KEY = Key("ns", "dpu-1")
 INVALID = Problem("KubeconfigInvalid", "not YAML")
@@ -88,8 +88,8 @@ class World:
         self._read = self.secret
         return self.secret
 
-    def absent(self) -> Diagnosis | None:
-        """Always to be read."""
+    def unnamed(self) -> Diagnosis | None:
+        """One is named."""
         return None
 
     @contextlib.asynccontextmanager

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support import certificates
-from tests.support import kubeconfigs as kc
 
 from dpucluster import errors
 from dpucluster.kube import connection as connections
 from dpucluster.kube import strict_yaml, untrusted
+from tests.support import certificates
+from tests.support import kubeconfigs as kc
 
 WHERE = "Secret tenants/a, key admin.conf"
 CANARY = "canary-5c1e77d0"
