@@ -88,4 +88,4 @@ def ready() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(write_all(sys.argv[1], sys.argv[2])))  # noqa: T201 - read by the bench
+    print(asyncio.run(write_all(sys.argv[1], sys.argv[2])))

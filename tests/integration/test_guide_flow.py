@@ -36,9 +36,7 @@ def kubectl(management: Any, binaries: dict[str, Path]) -> Kubectl:
 
 
 @pytest.fixture(scope="module")
-def controllers(
-    management: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Controllers]:
+def controllers(management: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controllers]:
     """The controllers with no role named: the DPFOperatorConfig decides."""
     log = tmp_path_factory.mktemp("guide") / "run.log"
     with Controllers(management.kubeconfig, log) as running:
@@ -65,8 +63,9 @@ def rendered(name: str, tenant: Any) -> str:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.usefixtures("api")
 def test_any_order_ends_ready(
-    order: tuple[int, ...], kubectl: Kubectl, api: KubeApi, shared_tenant: Any, controllers: Controllers
+    order: tuple[int, ...], kubectl: Kubectl, shared_tenant: Any, controllers: Controllers
 ) -> None:
     """Config, Secret and DPUCluster may come in any order; the columns read as NVIDIA's."""
     for i in order:
@@ -79,7 +78,8 @@ def test_any_order_ends_ready(
     assert "Traceback" not in controllers.text
 
 
-def test_a_second_config_is_told(kubectl: Kubectl, api: KubeApi, controllers: Controllers) -> None:
+@pytest.mark.usefixtures("controllers")
+def test_a_second_config_is_told(kubectl: Kubectl, api: KubeApi) -> None:
     """Another DPFOperatorConfig gets Accepted=False/NotTheSingleton and an Event, nothing else."""
     kubectl("apply", "-f", str(GUIDE / MANIFESTS[0]))
     api.create("dpfoperatorconfigs", cluster.operator_config("other"))
@@ -104,9 +104,8 @@ def test_a_second_config_is_told(kubectl: Kubectl, api: KubeApi, controllers: Co
         api.delete("dpfoperatorconfigs", "other", NAMESPACE)
 
 
-def test_components_that_are_not_ours_are_listed(
-    kubectl: Kubectl, api: KubeApi, controllers: Controllers
-) -> None:
+@pytest.mark.usefixtures("controllers")
+def test_components_that_are_not_ours_are_listed(api: KubeApi) -> None:
     """A component of DPF that is asked for by name stands in SystemComponentsReconciled."""
     config = cluster.operator_config(multus={}, flannel={"disable": True})
     api.create("dpfoperatorconfigs", config)
@@ -121,8 +120,9 @@ def test_components_that_are_not_ours_are_listed(
     assert wait_events(api, "NotManagedHere")
 
 
+@pytest.mark.usefixtures("controllers")
 def test_switching_the_manager_off_and_on(
-    kubectl: Kubectl, api: KubeApi, shared_tenant: Any, controllers: Controllers
+    kubectl: Kubectl, api: KubeApi, shared_tenant: Any
 ) -> None:
     """A disabled static manager touches nothing; enabled again it goes on where it was."""
     api.create("dpfoperatorconfigs", cluster.operator_config(staticClusterManager=None))
@@ -138,9 +138,7 @@ def test_switching_the_manager_off_and_on(
     cluster.wait_ready(api, NAME)
 
 
-def test_paused_switches_nothing(
-    kubectl: Kubectl, api: KubeApi, controllers: Controllers
-) -> None:
+def test_paused_switches_nothing(kubectl: Kubectl, api: KubeApi, controllers: Controllers) -> None:
     """While overrides.paused is set no status is written, no role switched, no deletion done."""
     api.create("dpfoperatorconfigs", cluster.operator_config(overrides={"paused": True}))
     controllers.wait_log("role switched role=static-cluster-manager on=True")
@@ -159,8 +157,9 @@ def test_paused_switches_nothing(
     )
 
 
+@pytest.mark.usefixtures("controllers")
 def test_deleting_the_config_deletes_the_clusters_first(
-    kubectl: Kubectl, api: KubeApi, shared_tenant: Any, controllers: Controllers
+    kubectl: Kubectl, api: KubeApi, shared_tenant: Any
 ) -> None:
     """As NVIDIA's: an Event, all DPUClusters, then the components, then the finalizer."""
     for name in MANIFESTS:

@@ -57,9 +57,7 @@ def test_every_combination_has_a_phase_and_is_stable() -> None:
         assert once is not Phase.PENDING
 
 
-def observed(
-    *conditions: Condition, tenant: TenantState | None = None
-) -> readiness.Observed:
+def observed(*conditions: Condition, tenant: TenantState | None = None) -> readiness.Observed:
     cluster = build.cluster(conditions=conditions, kubeconfig="kc")
     return readiness.Observed(cluster, tenant or build.tenant(), failure_threshold=3)
 

@@ -38,10 +38,7 @@ def test_first_and_last_failure_of_patience_are_news() -> None:
     """One failure, and the one that makes it an outage; not those between and after."""
     states = [TenantState(health=Health(ok=True))]
     states += [TenantState(health=failing(n)) for n in range(1, 6)]
-    news = [
-        tenant_state.differs(old, new, threshold=3)
-        for old, new in itertools.pairwise(states)
-    ]
+    news = [tenant_state.differs(old, new, threshold=3) for old, new in itertools.pairwise(states)]
     assert [True, False, True, False, False] == news
 
 
