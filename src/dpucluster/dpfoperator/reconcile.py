@@ -199,6 +199,7 @@ class Operator:
                 reason=notice.reason,
                 action="Reconcile",
                 note=notice.note,
+                guard=self._leadership.check,
             )
 
     async def _patch_finalizers(

@@ -7,6 +7,7 @@ import collections
 import contextlib
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -36,6 +37,9 @@ DEFAULT_NAMESPACE: Final = "default"
 """Where Events about cluster-scoped objects live."""
 
 EventType = Literal["Normal", "Warning"]
+
+Guard = Callable[[], None]
+"""Raises when what it guards must not be sent any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class EventRecorder:
     Guarantees:
         ``emit`` never waits and never fails. At most ``MAX_WAITING`` Events wait; beyond that the
         oldest is dropped and counted. An Event the server refuses is dropped, counted and logged.
+        One whose guard refuses when its turn comes (leadership was lost) is dropped and counted.
     """
 
     def __init__(
@@ -110,7 +115,7 @@ class EventRecorder:
         self._reporter = Reporter(controller, instance)
         self._clock = clock
         self._dropped = (metrics or runtime_metrics.Metrics()).events_dropped
-        self._waiting: collections.deque[kinds.Event] = collections.deque()
+        self._waiting: collections.deque[tuple[kinds.Event, Guard | None]] = collections.deque()
         self._changed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -125,8 +130,12 @@ class EventRecorder:
         action: str,
         note: str,
         fact: str = "",
+        guard: Guard | None = None,
     ) -> None:
-        """Tell something about an object; the same fact twice makes one Event."""
+        """Tell something about an object; the same fact twice makes one Event.
+
+        ``guard`` is asked directly before it is sent, as that of ``Client.fenced`` is.
+        """
         event = build(
             regarding,
             self._reporter,
@@ -140,7 +149,7 @@ class EventRecorder:
         if len(self._waiting) >= MAX_WAITING:
             self._waiting.popleft()
             self._dropped.labels(reason="overflow").inc()
-        self._waiting.append(event)
+        self._waiting.append((event, guard))
         self._idle.clear()
         self._changed.set()
 
@@ -148,7 +157,7 @@ class EventRecorder:
         """Send until cancelled."""
         while True:
             while self._waiting:
-                await self._send(self._waiting.popleft())
+                await self._send(*self._waiting.popleft())
             self._idle.set()
             self._changed.clear()
             await self._changed.wait()
@@ -159,12 +168,16 @@ class EventRecorder:
             await asyncio.wait_for(self._idle.wait(), timeout)
         return self._idle.is_set()
 
-    async def _send(self, event: kinds.Event) -> None:
+    async def _send(self, event: kinds.Event, guard: Guard | None) -> None:
+        client = self._client if guard is None else self._client.fenced(guard)
         backoff = backoffs.Backoff()
         for _ in range(MAX_ATTEMPTS):
             try:
-                await self._client.create(kinds.EVENTS, event, event.metadata.namespace)
+                await client.create(kinds.EVENTS, event, event.metadata.namespace)
             except errors.AlreadyExists:
+                return
+            except errors.LeadershipLost:
+                self._dropped.labels(reason="leadership").inc()
                 return
             except (errors.TransportError, errors.TooManyRequests, errors.ServerError) as error:
                 asked = error.retry_after if isinstance(error, errors.ApiError) else None

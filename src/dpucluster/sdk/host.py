@@ -25,7 +25,7 @@ from dpucluster.tenant import pool as tenant_pool
 log = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 6.0
-"""For the looks under way when the process stops; Leases and Events come after, 10 s in all."""
+"""For the looks under way when the process stops; Events and Leases come after, 10 s in all."""
 FLUSH_SECONDS = 1.0
 
 ElectionFactory = Callable[[str], Election]
@@ -177,10 +177,10 @@ class Host:
     async def _wind_down(
         self, work: asyncio.Task[None], roles: Sequence[asyncio.Task[None]]
     ) -> None:
-        """Finish what is under way, then let the Leases go, then tell the last Events."""
+        """Finish what is under way, then tell the last Events, then let the Leases go."""
         await self._controller.drain(DRAIN_SECONDS)
         work.cancel()
+        await self.recorder.flush(FLUSH_SECONDS)  # Events are fenced: not without the Leases
         for role in roles:
             role.cancel()
         await asyncio.gather(*roles, return_exceptions=True)
-        await self.recorder.flush(FLUSH_SECONDS)

@@ -109,12 +109,8 @@ class Pipeline:
         self._settle_by.pop(key, None)
 
     def _context(self, cluster: DPUCluster, held: Sequence[Held]) -> Context:
-        def check() -> None:
-            for one in held:
-                one.check()
-
         return Context(
-            client=self._client.fenced(check),
+            client=self._client.fenced(_fence(held)),
             tenant=self._tenants.want,
             clock=self._clock,
             log=logging.LoggerAdapter(log, {"object": str(cluster.key)}),
@@ -128,7 +124,7 @@ class Pipeline:
             if patience is not None:
                 return patience
             before, cluster = cluster, await self._publish(cluster, seen.after, context)
-            self._tell(before, cluster, seen.notices)
+            self._tell(before, cluster, seen.notices, _fence(held))
             if seen.error is not None:
                 raise seen.error
             if cluster is before:
@@ -192,7 +188,13 @@ class Pipeline:
         self._clusters.put(reply, replacing=before.metadata.resource_version)
         return reply
 
-    def _tell(self, before: DPUCluster, after: DPUCluster, notices: tuple[Notice, ...]) -> None:
+    def _tell(
+        self,
+        before: DPUCluster,
+        after: DPUCluster,
+        notices: tuple[Notice, ...],
+        guard: events.Guard,
+    ) -> None:
         """Events: conditions that changed, and warnings that were not there before."""
         told = self._told.get(before.key, frozenset())
         self._told[before.key] = frozenset(n.reason for n in notices)
@@ -200,12 +202,14 @@ class Pipeline:
         for change in conditions.transitions(before.status.conditions, after.status.conditions):
             if (notice := _notice_of(change)) is not None:
                 since = change.new.last_transition_time
-                self._emit(about, notice, fact=f"{change.new.type} since {since}")
+                self._emit(about, notice, guard, fact=f"{change.new.type} since {since}")
         for notice in notices:
             if notice.reason not in told:
-                self._emit(about, notice, fact="warning")
+                self._emit(about, notice, guard, fact="warning")
 
-    def _emit(self, about: kinds.ObjectReference, notice: Notice, *, fact: str) -> None:
+    def _emit(
+        self, about: kinds.ObjectReference, notice: Notice, guard: events.Guard, *, fact: str
+    ) -> None:
         self._recorder.emit(
             about,
             type_=notice.type,
@@ -213,6 +217,7 @@ class Pipeline:
             action=notice.action,
             note=notice.note,
             fact=fact,
+            guard=guard,
         )
 
     async def _take_apart(self, cluster: DPUCluster, held: Sequence[Held]) -> float | None:
@@ -225,7 +230,7 @@ class Pipeline:
         except errors.NotFound:
             return None
         if not finished:
-            self._tell(cluster, current, ())
+            self._tell(cluster, current, (), _fence(held))
         return requeue
 
     async def _finalize(
@@ -249,6 +254,16 @@ class Pipeline:
             elif outcome.requeue_after is not None:
                 requeue.append(outcome.requeue_after)
         return after, min(requeue, default=None)
+
+
+def _fence(held: Sequence[Held]) -> events.Guard:
+    """Asked before every write of a look: each role that takes part in it must still be held."""
+
+    def check() -> None:
+        for one in held:
+            one.check()
+
+    return check
 
 
 def _rebased(after: DPUCluster, current: DPUCluster) -> DPUCluster:
