@@ -4,7 +4,7 @@
 
     DpuClusterError
     ├── ConfigError                 flags, environment, the user's own kubeconfig
-    ├── KubeconfigError             a kubeconfig from a Secret that cannot be used (carries a reason)
+    ├── KubeconfigError             a kubeconfig from a Secret that cannot be used; has a reason
     ├── ApiError                    the API server answered, and not with success
     │   ├── BadRequest              400
     │   ├── Unauthorized            401
