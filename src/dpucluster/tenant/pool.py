@@ -185,9 +185,11 @@ class TenantPool:
             try:
                 found = await self._client.get(kinds.NAMESPACES, "kube-system")
                 self._own_identity = found.metadata.uid
-            except errors.DpuClusterError as error:
+            except errors.Forbidden as error:
                 extra = {"error": str(error)}
-                log.info("the management cluster's identity is not known yet", extra=extra)
+                log.info("may not tell whether a tenant is the management cluster", extra=extra)
+                return
+            except errors.DpuClusterError:
                 await self._clock.sleep(IDENTITY_RETRY)
         for key in self._identities.of(self._own_identity):
             self._entries[key].watcher.refresh()

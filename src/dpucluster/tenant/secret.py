@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 RETRY_MAX = 30.0
 """Between two tries to fetch a Secret that is there and cannot be read."""
 
+CONFIRM = 5.0
+"""A Secret that was read before the cache knew it may be deleted before the cache knows, too."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
@@ -54,46 +57,54 @@ class SecretReader:
         self._client = client
         self._secrets = secrets
         self._clock = clock
-        self._seen: frozenset[str] | None = None
+        # Of the cache when it was last compared, and of what was read then, which may be newer.
+        self._judged: str | None = None
+        self._read_version: str | None = None
         self._failures = 0
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until the next try, when the last one failed."""
-        return min(2.0 ** (self._failures - 1), RETRY_MAX) if self._failures else None
+        """Seconds until the next try, when the last one failed or may be outdated unnoticed."""
+        if self._failures:
+            return min(2.0 ** (self._failures - 1), RETRY_MAX)
+        return CONFIRM if self._is_ahead(self._cached_version()) else None
 
     async def changed(self) -> Diagnosis | None:
         """The diagnosis of the Secret if it is another than at the last call, else None.
 
-        Also None when it cannot be read now (see ``retry_after``).
+        Also None when it cannot be read now (see ``retry_after``). What the cache does not have is
+        asked for once before it counts as missing: a Secret may be younger than the cache.
         """
-        if self._target.secret_name and not self._secrets.synced.is_set():
+        if not self._secrets.synced.is_set():
             return None
-        version = self._version()
-        if self._seen is not None and version in self._seen:
+        cached = self._cached_version()
+        if cached in (self._judged, self._read_version) and not self._is_ahead(cached):
+            self._judged = cached
             return None
         try:
-            secret = await self._read() if version else None
+            secret = await self._read()
         except errors.DpuClusterError as error:
             self._failures += 1
             extra = {"secret": str(self._target.secret), "error": str(error)}
             log.warning("Secret cannot be read, trying again", extra=extra)
             return None
         self._failures = 0
-        self._seen = frozenset({version, secret.metadata.resource_version if secret else version})
+        self._judged, before = cached, self._read_version
+        self._read_version = secret.metadata.resource_version if secret else ""
+        if self._read_version == before:
+            return None
         return await asyncio.to_thread(self._diagnose, secret)
 
-    def absent(self) -> Diagnosis | None:
-        """The diagnosis, where it needs no reading: nothing is named, or what is named is not."""
-        if self._target.secret_name and (self._version() or not self._secrets.synced.is_set()):
-            return None
-        self._seen = frozenset({""})
-        return self._diagnose(None)
+    def unnamed(self) -> Diagnosis | None:
+        """The diagnosis when no Secret is named, which needs no reading."""
+        return None if self._target.secret_name else self._diagnose(None)
 
-    def _version(self) -> str:
+    def _is_ahead(self, cached: str) -> bool:
+        """Whether a Secret was read that the cache does not have: yet, or any more."""
+        return not cached and bool(self._read_version)
+
+    def _cached_version(self) -> str:
         """The version that the cache knows; empty when there is no such Secret."""
-        if not self._target.secret_name:
-            return ""
         found = self._secrets.get(self._target.secret)
         return found.metadata.resource_version if found else ""
 
@@ -101,7 +112,7 @@ class SecretReader:
         name, namespace = self._target.secret_name, self._target.secret.namespace
         try:
             return await self._client.get(kinds.SECRETS, name, namespace)
-        except errors.NotFound:  # deleted since the cache heard of it
+        except errors.NotFound:
             return None
 
     def _diagnose(self, secret: kinds.Secret | None) -> Diagnosis:

@@ -72,8 +72,8 @@ class Secret(Protocol):
         """The diagnosis, if it is another Secret than at the last call."""
         ...
 
-    def absent(self) -> Diagnosis | None:
-        """The diagnosis, where it needs no reading."""
+    def unnamed(self) -> Diagnosis | None:
+        """The diagnosis when no Secret is named."""
         ...
 
 
@@ -129,7 +129,7 @@ class Watcher:
         self._changed = changed
         self._kinship = kinship
         self._woken = asyncio.Event()
-        self._diagnosis = secret.absent()
+        self._diagnosis = secret.unnamed()
         self._current: Connection | None = None
         self._candidate: Connection | None = None
         self._health = Health()
