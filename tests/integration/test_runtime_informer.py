@@ -20,7 +20,7 @@ from dpucluster.kube import kinds
 from dpucluster.kube.resource import Resource
 from dpucluster.runtime import informer
 from dpucluster.runtime import metrics as runtime_metrics
-from tests.support import clients, journal
+from tests.support import clients, cluster, journal
 from tests.support.kubeapi import KubeApi
 from tests.support.proxy import ApiProxy
 
@@ -80,11 +80,18 @@ async def client(proxy: ApiProxy) -> AsyncIterator[kube_client.Client]:
 
 @pytest.fixture
 def place(api: KubeApi) -> Iterator[str]:
-    """A namespace of its own."""
+    """A namespace of its own, in which the controller manager has made what it makes."""
     name = f"informer-{next(NAMES)}-{id(api)}"
-    api.create("namespaces", {"metadata": {"name": name}})
+    create_namespace(api, name)
     yield name
     api.delete("namespaces", name)
+
+
+def create_namespace(api: KubeApi, name: str) -> None:
+    api.create("namespaces", {"metadata": {"name": name}})
+    cluster.wait_for(
+        api, "kube-root-ca.crt", lambda made: made is not None, namespace=name, plural="configmaps"
+    )
 
 
 def config_map(place: str, name: str, **data: str) -> dict[str, Any]:
@@ -152,20 +159,27 @@ def value(obj: ConfigMap | None) -> str | None:
     return None if obj is None else obj.data["v"]
 
 
-async def test_namespaces(client: kube_client.Client, api: KubeApi, place: str) -> None:
+async def test_namespaces(
+    client: kube_client.Client, api: KubeApi, proxy: ApiProxy, place: str
+) -> None:
     """Several namespaces feed one cache; a relist of one leaves the other's objects alone."""
     other = f"{place}-other"
-    api.create("namespaces", {"metadata": {"name": other}})
+    create_namespace(api, other)
     api.create("configmaps", config_map(place, "a", v="1"))
     api.create("configmaps", config_map(other, "b", v="1"))
     async with following(of_place(client, place, other)) as seen:
         assert (["a"], ["b"]) == (seen.names(place), seen.names(other))
+        await clients.eventually(lambda: proxy.open_watches > 1)
         seen.deltas.clear()
-        api.delete("namespaces", other)
-        api.delete("configmaps", "b", other)
+        proxy.error_event(410, path=f"{other}/configmaps")
+        with proxy.held():
+            proxy.cut_watches(f"{other}/configmaps")
+            api.delete("configmaps", "b", other)
         await clients.eventually(lambda: not seen.names(other))
         assert ["a"] == seen.names(place)
-        assert {other} == {d.key.namespace for d in seen.deltas}
+        assert [Key(other, "b")] == [d.key for d in seen.deltas]
+        assert 3 == len(lists(proxy))
+    api.delete("namespaces", other)
 
 
 async def test_missed_deletion_is_delivered(
