@@ -117,7 +117,8 @@ def next_delay(health: Health, options: ProbeOptions, jitter: float = 0.0) -> fl
     """Seconds from ``health.checked_at`` to the next try; ``jitter`` is drawn from [-1, 1].
 
     While failures may still be a blip the next try starts ``RETRY`` after the start of the failed
-    one, or at once if that has passed; once they are not, the pause doubles to ``BACKOFF_MAX``.
+    one, or at once if that has passed; the one that may decide not before it can. Once they are
+    no blip, the pause doubles to ``BACKOFF_MAX``.
     """
     if health.ok is None:
         return 0.0
@@ -125,8 +126,11 @@ def next_delay(health: Health, options: ProbeOptions, jitter: float = 0.0) -> fl
     if health.ok or health.last_failure is None:
         return options.interval * spread
     threshold = options.failure_threshold
-    pause = RETRY
+    due = health.last_failure + RETRY
     if is_down(health, was_ready=True, threshold=threshold):
         doublings = min(health.failures - threshold, BACKOFF_DOUBLINGS)
-        pause = min(RETRY * 2**doublings * spread, BACKOFF_MAX)
-    return max(0.0, health.last_failure + pause - health.checked_at)
+        due = health.last_failure + min(RETRY * 2**doublings * spread, BACKOFF_MAX)
+    elif health.failures >= threshold - 1 and health.noticed is not None:
+        # A slow try that started at once would come too early to tell an outage from a blip.
+        due = max(due, health.noticed + min(BLIP, RETRY * (threshold - 1)))
+    return max(0.0, due - health.checked_at)
