@@ -79,7 +79,8 @@ class Ground:
 def cases(ground: Ground) -> list[Case]:
     """All cases."""
     found = [*_secrets(ground), *_texts(ground), *_shapes(ground), *_unsafe(ground)]
-    return [*found, *_credentials(ground), *_servers(ground), *_answers(ground)]
+    found += [*_credentials(ground), *_servers(ground), *_names(ground)]
+    return [*found, *_answers(ground)]
 
 
 def good_secret(ground: Ground) -> dict[str, bytes]:
@@ -289,9 +290,44 @@ def _servers(ground: Ground) -> Iterator[Case]:
         "server-query": f"https://127.0.0.1:6443/?token={CANARY}",
         "server-white-space": "https://127.0.0.1:6443 /x",
         "server-broken-ipv6": "https://[::1:6443",
+        "server-label-empty": "https://a..b:6443",
+        "server-label-first-empty": "https://.foo:6443",
+        "server-label-long": f"https://{'a' * 64}.example:6443",
+        "server-name-long": f"https://{'a.' * 130}example:6443",
+        "server-long": f"https://127.0.0.1:6443/{'a' * 2048}",
     }
     for name, address in servers.items():
         changes[name] = (INVALID, "server", _updates(kc.cluster, {"server": address}))
+    yield from _changed(ground, changes)
+
+
+def _names(ground: Ground) -> Iterator[Case]:
+    """Names that are none, which libraries meet with errors of their own, and endless ones."""
+    tls = {
+        "label-empty": "a..b",
+        "label-first-empty": ".foo",
+        "dot": ".",
+        "dots": "..",
+        "label-long": "a" * 64 + ".example",
+        "long": "a." * 130 + "example",
+        "nul": "a\0b",
+        "not-ascii": "tenant\u3002\u3002example",
+        "with-port": "tenant.example:6443",
+        "white-space": "tenant example",
+    }
+    field = "tls-server-name"
+    changes: dict[str, tuple[str, str, Change]] = {
+        f"{field}-{name}": (INVALID, field, _updates(kc.cluster, {field: value}))
+        for name, value in tls.items()
+    }
+    endless = CANARY * 20
+    for name, (hint, change) in {
+        "cluster-name-long": ("clusters[0].name", lambda c: c["clusters"][0].update(name=endless)),
+        "user-name-long": ("users[0].name", lambda c: c["users"][0].update(name=endless)),
+        "context-name-long": ("contexts[0].name", lambda c: c["contexts"][0].update(name=endless)),
+        "namespace-long": ("namespace", lambda c: kc.context(c).update(namespace=endless)),
+    }.items():
+        changes[name] = (INVALID, hint, change)
     yield from _changed(ground, changes)
 
 

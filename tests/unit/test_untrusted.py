@@ -7,6 +7,7 @@ import contextlib
 import copy
 import functools
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -264,6 +265,17 @@ INVALID: dict[str, tuple[Callable[[kc.Kubeconfig], object], str]] = {
     "query": (_set(kc.cluster, server=f"https://a/?token={CANARY}"), "query"),
     "fragment": (_set(kc.cluster, server="https://a/#x"), "query"),
     "bad-tls-name": (_set(kc.cluster, tls_server_name="a b"), "tls-server-name"),
+    "long-server": (_set(kc.cluster, server=SERVER + "/" + "a" * 2048), "longer than 2048"),
+    "long-namespace": (_set(kc.context, namespace="a" * 254), "longer than 253"),
+    "long-context": (
+        lambda c: c["contexts"][0].update(name="a" * 254),
+        "contexts[0].name is longer",
+    ),
+    "long-cluster": (
+        lambda c: c["clusters"][0].update(name="a" * 254),
+        "clusters[0].name is longer",
+    ),
+    "long-user": (lambda c: c["users"][0].update(name="a" * 254), "users[0].name is longer"),
     "no-ca": (_drop(kc.cluster, "certificate-authority-data"), "is missing"),
     "empty-ca": (_set(kc.cluster, certificate_authority_data=""), "is missing"),
     "ca-no-base64": (_set(kc.cluster, certificate_authority_data=f"%{CANARY}"), "not base64"),
@@ -306,6 +318,41 @@ def test_invalid(change: Callable[[kc.Kubeconfig], object], hint: str) -> None:
     error = refusal(config)
     assert untrusted.INVALID == error.reason
     assert hint in str(error)
+
+
+NO_HOSTS = [
+    *(".foo", "a..b", "a.b..", ".", "..", "a" * 64, "b." + "a" * 64, "a." * 127, "\u00fc.example"),
+    *("1:2", "fe80::1%", "fe80::1%\0", "::g", "1::2::3"),
+    *("a%b", "a\0b", "a b", "\u3002", "*.a", "a\n"),
+]
+HOSTS = [
+    *("a", "A-1.b_c", "_a", "tenant.example.", "a" * 63, ".".join(["a" * 63, "b" * 63, "c" * 63])),
+    *("a" * 63 + "." + "b." * 94 + "c", "127.0.0.1", "::1", "2001:DB8::1", "fe80::1%eth0", "xn--a"),
+]
+
+
+def _address(host: str) -> str:
+    return f"https://[{host}]:6443" if ":" in host else f"https://{host}:6443"
+
+
+@pytest.mark.parametrize("host", NO_HOSTS)
+def test_no_hosts(host: str) -> None:
+    """What TLS cannot check a certificate against is refused, as address and as name."""
+    for field, value in {"server": _address(host), "tls-server-name": host}.items():
+        config = valid()
+        kc.cluster(config)[field] = value
+        error = refusal(config)
+        assert untrusted.INVALID == error.reason
+        assert f"clusters[0].cluster.{field} " in str(error)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts(host: str) -> None:
+    """Every DNS name, with underscores too, and every address is taken."""
+    config = valid()
+    kc.cluster(config).update({"server": _address(host), "tls-server-name": host})
+    found = parse(config)
+    assert (_address(host), host) == (found.server, found.tls_server_name)
 
 
 BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a]\nclusters: [*b,*b,*b,*b]\n"
@@ -357,6 +404,7 @@ FIELDS = st.sampled_from(
         *UNSAFE_USER,
         *UNSAFE_CLUSTER,
         *("server", "token", "name", "user", "cluster", "clusters", "<<", CANARY),
+        *("tls-server-name", "namespace"),
         *("client-key-data", "client-certificate-data", "certificate-authority-data"),
     ]
 )
@@ -366,6 +414,8 @@ SCALARS = st.one_of(
     st.integers(),
     st.floats(),
     st.text(max_size=20),
+    st.sampled_from(NO_HOSTS + HOSTS + [f"https://{name}" for name in NO_HOSTS + HOSTS]),
+    st.sampled_from(["a" * 254, f"https://a/{'a' * 2048}"]),
     st.sampled_from([CANARY, B64_CANARY, f"https://{CANARY}@x", f"/{CANARY}", f"\n{CANARY}"]),
 )
 VALUES = st.recursive(
@@ -427,6 +477,13 @@ def check(data: bytes) -> None:
     assert made.server.startswith("https://")
     assert "@" not in made.server
     assert made.ca_data
+    shown = (found.cluster_name, found.user_name, found.context, found.namespace)
+    assert max(map(len, shown)) <= untrusted.MAX_NAME
+    assert len(made.server) <= untrusted.MAX_SERVER
+    for host in (urllib.parse.urlsplit(made.server).hostname, made.tls_server_name or "absent"):
+        assert host
+        assert host.rstrip("."), "of dots only: the libraries would check nothing"
+        assert host.encode("idna")
     assert (False, "", connections.Impersonation()) == (
         made.insecure,
         made.proxy_url,
@@ -458,6 +515,22 @@ def test_anything_like_yaml(text: str) -> None:
 @given(mutated())
 def test_any_mutation(config: Any) -> None:
     """No change of a valid kubeconfig does either."""
+    check(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "surrogatepass"))
+
+
+NAMES = st.one_of(
+    st.text(max_size=300),
+    st.text(alphabet="a-_.:%[]@/?#0\0\n\u3002\u00fc", max_size=80),
+    st.lists(st.integers(0, 70), max_size=8).map(lambda sizes: ".".join("a" * n for n in sizes)),
+)
+
+
+@QUICK
+@given(NAMES, st.sampled_from(["server", "tls-server-name"]))
+def test_any_host(name: str, field: str) -> None:
+    """No name of a server does either, and none gets past that a library would choke on."""
+    config = valid()
+    kc.cluster(config)[field] = _address(name) if field == "server" else name
     check(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 

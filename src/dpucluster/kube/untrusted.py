@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import re
 import ssl
 import urllib.parse
@@ -60,7 +61,15 @@ _ENCRYPTED_KEY: Final = re.compile(
     rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: *4,ENCRYPTED"
 )
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+")
+_DNS_NAME: Final = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?"  # _: Docker and Windows use it
+)
+_IP_ADDRESS: Final = re.compile(r"[0-9A-Fa-f.:]+(%[A-Za-z0-9._-]+)?")
+
+MAX_NAME: Final = 253
+"""Characters of a name: what Kubernetes gives an object; names go into status and Events."""
+MAX_SERVER: Final = 2048
+"""Characters of the server's address, for the same reason; browsers draw the line there, too."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def _parse(top: _Fields) -> UntrustedKubeconfig:
         cluster_name=cluster.name,
         user_name=user.name,
         context=context.name,
-        namespace=context.fields.text("namespace") or "default",
+        namespace=context.fields.bounded("namespace") or "default",
     )
 
 
@@ -176,6 +185,13 @@ class _Fields:
             self.refuse(name, "must be text (put it in quotes)")
         return value
 
+    def bounded(self, name: str, most: int = MAX_NAME) -> str:
+        """Text that will be shown to people."""
+        value = self.text(name)
+        if len(value) > most:
+            self.refuse(name, f"is longer than {most} characters: shorten it")
+        return value
+
     def below(self, name: str, path: str) -> _Fields:
         value = self.values.get(name)
         if value is None:
@@ -196,7 +212,8 @@ class _Fields:
             if not isinstance(value, dict):
                 self.refuse(path, "must be a mapping")
             entry = _Fields(self.where, value, path)
-            found.append(_Entry(entry.text("name"), entry.below(singular, f"{path}.{singular}")))
+            below = entry.below(singular, f"{path}.{singular}")
+            found.append(_Entry(entry.bounded("name"), below))
         return found
 
     def data(self, name: str) -> bytes:
@@ -242,7 +259,7 @@ def _current(top: _Fields, contexts: list[_Entry], cluster: str, user: str) -> _
 
 
 def _server(cluster: _Fields) -> str:
-    server = cluster.text("server")
+    server = cluster.bounded("server", MAX_SERVER)
     if not server:
         cluster.refuse("server", "is missing: give the https:// address of the API server")
     try:
@@ -256,16 +273,35 @@ def _server(cluster: _Fields) -> str:
         cluster.refuse("server", "holds a user name: use a client certificate or a token")
     if url.query or url.fragment or "?" in server or "#" in server:
         cluster.refuse("server", "holds a query: give the bare address")
-    if port == 0 or not _HOST.fullmatch(url.hostname or "") or not _TOKEN.fullmatch(server):
+    if port == 0 or not _is_host(url.hostname or "") or not _TOKEN.fullmatch(server):
         cluster.refuse("server", "is no URL: give the https:// address of the API server")
     return server.rstrip("/")
 
 
 def _tls_server_name(cluster: _Fields) -> str:
-    name = cluster.text("tls-server-name")
-    if name and not _HOST.fullmatch(name):
-        cluster.refuse("tls-server-name", "is no host name")
+    name = cluster.bounded("tls-server-name")
+    if name and not _is_host(name):
+        cluster.refuse(
+            "tls-server-name", "is no host name: give a name of the API server's certificate"
+        )
     return name
+
+
+def _is_host(text: str) -> bool:
+    """Whether TLS can check a certificate against it.
+
+    The libraries below fail in ways of their own on names that are none (``.foo``, ``a..b``), and
+    take one of dots only as the wish to check nothing.
+    """
+    if _DNS_NAME.fullmatch(text):
+        return True
+    if not _IP_ADDRESS.fullmatch(text):
+        return False
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _authority(cluster: _Fields) -> bytes:
