@@ -15,7 +15,7 @@ import functools
 import io
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +24,7 @@ import yarl
 
 from dpucluster import errors
 from dpucluster.kube import connection as connections
-from dpucluster.kube import failures, resolver, tls
+from dpucluster.kube import failures, fence, resolver, tls
 
 MAX_CONNECTIONS: Final = 32
 """Ordinary requests at one time. Twice the default workers; an API server's fair share for one
@@ -41,7 +41,7 @@ KEEPALIVE_INTERVAL: Final = 10
 KEEPALIVE_COUNT: Final = 3
 """A peer that vanished without a word is noticed by the kernel after 60 s, on watches too."""
 
-Guard = Callable[[], None]
+Guard = fence.Guard
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,10 @@ class Request:
     streaming: bool = False
 
 
-class _FencedRequest(aiohttp.ClientRequest):
-    """Asks the guard between getting a connection and writing the first byte to it."""
-
-    guard: Guard | None = None
-
-    async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        if self.guard is not None:
-            self.guard()
-        return await super().send(conn)
-
-
 async def _fence(
     guard: Guard, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    request.guard = guard  # type: ignore[attr-defined]  # sessions here make _FencedRequest only
+    request.guard = guard  # type: ignore[attr-defined]  # sessions here make FencedRequest only
     return await handler(request)
 
 
@@ -157,7 +146,7 @@ class Transport:
         if own.token:
             self._token = own.token.encode()
             headers.append(("Authorization", f"Bearer {own.token}"))
-        fence = () if request.guard is None else (functools.partial(_fence, request.guard),)
+        guarded = () if request.guard is None else (functools.partial(_fence, request.guard),)
         return await self._session(streaming=request.streaming).request(
             request.method,
             yarl.URL(self.server.rstrip("/") + request.target, encoded=True),
@@ -167,7 +156,7 @@ class Transport:
             server_hostname=self.connection.tls_server_name or None,
             proxy=self.connection.proxy_url or None,
             allow_redirects=False,
-            middlewares=fence,
+            middlewares=guarded,
         )
 
     async def _ssl(self, own: connections.Credentials) -> ssl.SSLContext | bool:
@@ -198,7 +187,7 @@ class Transport:
                 read_bufsize=READ_BUFFER,
                 auto_decompress=False,
                 trust_env=False,
-                request_class=_FencedRequest,
+                request_class=fence.FencedRequest,
             )
         return self._sessions[streaming]
 

@@ -1,0 +1,87 @@
+"""The fence in front of writes, at the last moment there is."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from dpucluster import errors
+from dpucluster.kube import client as kube_client
+from dpucluster.kube import kinds
+from dpucluster.localplane.plane import ControlPlane
+from tests.support import clients
+from tests.support.proxy import ApiProxy
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+BIG = {"metadata": {"annotations": {"example.com/text": "x" * 2000}}}
+
+
+@pytest.fixture
+def proxy(management: ControlPlane) -> Iterator[ApiProxy]:
+    with ApiProxy(management.kubeconfig) as running:
+        yield running
+
+
+def objects_at(call: int) -> Callable[[], None]:
+    """A guard that objects when it is asked for the ``call``-th time."""
+    calls = itertools.count(1)
+
+    def guard() -> None:
+        if next(calls) >= call:
+            raise errors.LeadershipLost("the Lease is not held")
+
+    return guard
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("call", [1, 2])
+def test_what_the_guard_refuses_never_arrives(proxy: ApiProxy, loop: str, call: int) -> None:
+    """Refused before it is written, or when all of it is: no byte of the write goes out."""
+
+    async def write() -> list[Any]:
+        async with clients.through(proxy) as client:
+            await client.get(kinds.NAMESPACES, "default")  # so that a connection is there
+            tries: list[Callable[[kube_client.Client], Awaitable[Any]]] = [
+                lambda c: c.merge_patch(kinds.NAMESPACES, "default", BIG),
+                lambda c: c.create(kinds.NAMESPACES, {"metadata": {"name": "no"}}),
+                lambda c: c.delete(kinds.NAMESPACES, "no"),
+            ]
+            found = [await _outcome(one(client.fenced(objects_at(call)))) for one in tries]
+            await client.get(kinds.NAMESPACES, "default")  # a reset connection is replaced
+            return found
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        found = runner.run(write())
+    assert [errors.LeadershipLost] * 3 == [type(error) for error in found]
+    assert {"GET"} == {seen.method for seen in proxy.requests()}
+
+
+async def _outcome(write: Any) -> Any:
+    try:
+        return await write
+    except errors.DpuClusterError as error:
+        return error
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_fence_costs_no_time(proxy: ApiProxy, loop: str) -> None:
+    """What the guard lets pass goes at once: it does not wait for the kernel's 200 ms."""
+
+    async def write(client: kube_client.Client) -> float:
+        started = time.monotonic()
+        for _ in range(20):
+            await client.fenced(lambda: None).merge_patch(kinds.NAMESPACES, "default", {})
+        return time.monotonic() - started
+
+    async def both() -> float:
+        async with clients.through(proxy) as client:
+            return await write(client)
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        assert runner.run(both()) < 20 * 0.2
