@@ -156,26 +156,25 @@ class LeaderElector:
         limit = min(seconds, self._timing.renew_deadline * ATTEMPT_SHARE)
         try:
             async with asyncio.timeout(limit):
-                return await self._take_or_renew()
+                return await self._take_or_renew(limit)
         except TimeoutError:
             self._tell(f"no answer within {limit:.3g} s")
         except errors.DpuClusterError as error:
             self._tell(f"{type(error).__name__}: {error}")
         return False
 
-    async def _take_or_renew(self) -> bool:
+    async def _take_or_renew(self, limit: float) -> bool:
         if not self.is_leader():
             await self._look()
         decision = self._decide()
         started = self._clock.monotonic()
+        client = self._client.fenced(lambda: self._check_fresh(started + limit))
         try:
             match decision:
                 case lease_state.Create():
-                    lease = await self._client.create(
-                        kinds.LEASES, self._created(), self._namespace
-                    )
+                    lease = await client.create(kinds.LEASES, self._created(), self._namespace)
                 case lease_state.Write():
-                    lease = await self._write(decision)
+                    lease = await self._write(client, decision)
                 case lease_state.Wait():
                     self._told = ""
                     self._tell_holder()
@@ -193,6 +192,13 @@ class LeaderElector:
         self._told = ""
         self._told_holder = self._identity
         return self.is_leader()
+
+    def _check_fresh(self, until: float) -> None:
+        """Guard of an attempt's write: a process that was frozen meanwhile has to look again."""
+        if self._clock.monotonic() >= until:
+            raise errors.LeadershipLost(
+                f"no answer in time on Lease {self._namespace}/{self._name}"
+            )
 
     def _decide(self) -> lease_state.Decision:
         return lease_state.decide(
@@ -216,11 +222,11 @@ class LeaderElector:
             now=self._clock.now(),
         )
 
-    async def _write(self, decision: lease_state.Write) -> kinds.Lease:
+    async def _write(self, client: kube_client.Client, decision: lease_state.Write) -> kinds.Lease:
         patch = lease_state.write_patch(
             decision, identity=self._identity, timing=self._timing, now=self._clock.now()
         )
-        return await self._client.merge_patch(kinds.LEASES, self._name, patch, self._namespace)
+        return await client.merge_patch(kinds.LEASES, self._name, patch, self._namespace)
 
     async def _release(self) -> None:
         held = self.is_leader()
