@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import sys
 import urllib.parse
@@ -94,7 +95,7 @@ class Client:
         The guard raises what the write shall raise (``LeadershipLost``). Closing the original
         closes both; closing this one does nothing.
         """
-        other = Client(self.connection)
+        other: Client = copy.copy(self)
         other._owned = None
         other._exchange = dataclasses.replace(self._exchange, guard=guard)
         return other
@@ -254,7 +255,7 @@ class Client:
             params={"fieldManager": contract.FIELD_MANAGER},
             body=wire.encode(resource, obj),
         )
-        return wire.decode(resource, await self._exchange.write(call))
+        return wire.decode(resource, await self._exchange.once(call))
 
     async def merge_patch(
         self,
@@ -276,7 +277,7 @@ class Client:
             body=msgspec.json.encode(patch),
             content_type=_MERGE_PATCH,
         )
-        return wire.decode(resource, await self._exchange.write(call))
+        return wire.decode(resource, await self._exchange.once(call))
 
     async def apply(
         self,
@@ -302,7 +303,7 @@ class Client:
             body=wire.encode(resource, {**obj, "metadata": metadata}),
             content_type=_APPLY_PATCH,
         )
-        return wire.decode(resource, await self._exchange.write(call))
+        return wire.decode(resource, await self._exchange.once(call))
 
     async def replace(
         self,
@@ -323,7 +324,7 @@ class Client:
             params={"fieldManager": contract.FIELD_MANAGER},
             body=wire.encode(resource, obj),
         )
-        return wire.decode(resource, await self._exchange.write(call))
+        return wire.decode(resource, await self._exchange.once(call))
 
     async def delete(
         self,
@@ -344,7 +345,7 @@ class Client:
             "propagationPolicy": propagation or None,
         }
         body = msgspec.json.encode({k: v for k, v in options.items() if v})
-        await self._exchange.write(exchange.call("DELETE", resource, namespace, name, body=body))
+        await self._exchange.once(exchange.call("DELETE", resource, namespace, name, body=body))
 
     # Anything else
 

@@ -108,15 +108,15 @@ class Exchange:
         """The body of a successful answer, repeated while the server asks for patience."""
         for _ in range(READ_ATTEMPTS - 1):
             try:
-                return await self.write(what)
+                return await self.once(what)
             except (errors.TooManyRequests, errors.ServerError) as error:
                 wait = _patience(error)
                 if wait is None:
                     raise
             await asyncio.sleep(wait)
-        return await self.write(what)
+        return await self.once(what)
 
-    async def write(self, what: Call) -> bytes:
+    async def once(self, what: Call) -> bytes:
         """The body of a successful answer, asked for once."""
         answer = await self.raw(what, self.max_reply, self.timeout)
         if not 200 <= answer.status < 300:
