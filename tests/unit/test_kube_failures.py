@@ -7,13 +7,16 @@ import ssl
 from typing import Any
 
 import aiohttp
+import multidict
 import pytest
+import yarl
 
 from dpucluster import errors
 from dpucluster.kube import failures
 
 WHAT = "PATCH dpuclusters n/a"
 SERVER = "https://a:6443"
+NO_HEADERS: multidict.CIMultiDict[str] = multidict.CIMultiDict()
 
 
 def status(**fields: Any) -> bytes:
@@ -76,6 +79,17 @@ def connector_error(cause: OSError) -> aiohttp.ClientConnectorError:
     key = aiohttp.client_reqrep.ConnectionKey("a", 6443, is_ssl=True, ssl=True, proxy=None,
                                               proxy_auth=None, proxy_headers_hash=None)  # fmt: skip
     return aiohttp.ClientConnectorError(key, cause)
+
+
+def test_who_speaks_http() -> None:
+    """An answer that cannot be parsed is told apart from a proxy that refuses, which is HTTP."""
+    request = aiohttp.RequestInfo(yarl.URL(SERVER), "GET", multidict.CIMultiDictProxy(NO_HEADERS))
+    garbage = aiohttp.ClientResponseError(request, (), status=400, message="Bad status line")
+    refused = aiohttp.ClientHttpProxyError(request, (), status=407, message="Who are you?")
+    assert errors.NotHttp is type(failures.from_library(WHAT, SERVER, garbage))
+    error = failures.from_library(WHAT, SERVER, refused)
+    assert errors.ConnectFailed is type(error)
+    assert "the proxy on the way to https://a:6443 answered HTTP 407" in str(error)
 
 
 def test_certificate() -> None:

@@ -83,10 +83,12 @@ def from_library(what: str, server: str, error: Exception) -> errors.TransportEr
     tls = _ssl_error(error)
     if tls is not None:
         return errors.TlsFailed(f"{what}: {_tls_text(server, tls)}")
-    is_http = not isinstance(error, aiohttp.ClientResponseError) or isinstance(
+    # aiohttp raises it when an answer cannot be parsed (failing statuses do not come this way),
+    # and for a proxy that answered, as HTTP servers do, with a refusal
+    is_no_http = isinstance(error, aiohttp.ClientResponseError) and not isinstance(
         error, aiohttp.ClientHttpProxyError
     )
-    kind = errors.ConnectFailed if is_http else errors.NotHttp
+    kind = errors.NotHttp if is_no_http else errors.ConnectFailed
     return kind(f"{what}: {_connect_text(server, error)}")
 
 
