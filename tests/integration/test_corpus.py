@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import datetime as dt
 import json
 import re
@@ -36,7 +37,7 @@ WRITES = 4
 INTERNALS = re.compile(r"0x[0-9a-f]{6,}|Traceback|_ssl\.c|\[Errno|<class|object at|\bNoneType\b")
 ACTION = re.compile(
     r"\b(put|create|correct|give|name|make|keep|remove|use|store|encode|write|set|check|compare"
-    r"|start|wait|export|take|bind|renew|see|must|need)\b"
+    r"|shorten|start|wait|export|take|bind|renew|see|must|need)\b"
 )
 
 
@@ -74,10 +75,11 @@ def outcome(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Outcome]:
     namespace = new_namespace(management)
-    api = KubeApi(management.kubeconfig)
     log = tmp_path_factory.mktemp("corpus") / "run.log"
     flags = [f"--namespace={namespace}", f"--leader-elect-namespace={namespace}", "-vv"]
-    with Controllers(management.kubeconfig, log, "static", "lifecycle", *flags) as running:
+    running = Controllers(management.kubeconfig, log, "static", "lifecycle", *flags)
+    with contextlib.closing(KubeApi(management.kubeconfig)) as api, running:
+        running.wait_log("became leader", times=2)
         good = shared_tenant.client_kubeconfig(cluster=HEALTHY)
         create(api, namespace, HEALTHY, {"admin.conf": good.encode()})
         since = cluster.condition(cluster.wait_ready(api, HEALTHY, namespace=namespace), "Ready")[
@@ -100,7 +102,6 @@ def outcome(
         )
         delete_all(api, namespace)
         assert 0 == running.stop()
-    api.close()
 
 
 def create(
