@@ -89,3 +89,19 @@ def test_unknown_tenant_facts_keep_what_stands() -> None:
     said = Outcome(lifecycle=Lifecycle(Phase.NOT_READY))
     after = draft.with_outcome(cluster, said, now=build.NOW)
     assert ("v1", 2) == (after.status.version, after.status.nodes_count)
+
+
+def test_a_pruned_zero_is_noticed() -> None:
+    """A cluster without nodes is the first thing an NVIDIA CRD prunes: 0 is not 'nothing'."""
+    cluster = build.cluster(status=DPUClusterStatus(phase=Phase.READY))
+    said = Outcome(lifecycle=Lifecycle(Phase.READY, nodes_count=0))
+    after = draft.with_outcome(cluster, said, now=build.NOW)
+    patch = draft.status_patch(cluster, after)
+    assert patch is not None
+    assert {"nodesCount"} == draft.pruned_fields(patch, reply=cluster)
+
+
+def test_an_unknown_phase_reads_as_pending() -> None:
+    """A phase of a newer DPF must not make the object unreadable."""
+    wire = b'{"phase":"Deleting","conditions":[]}'
+    assert Phase.PENDING is msgspec.json.decode(wire, type=DPUClusterStatus).phase

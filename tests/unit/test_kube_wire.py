@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from dpucluster import errors
 from dpucluster.api.dpucluster import DPUCluster, DPUClusterSpec
 from dpucluster.api.meta import Key, ObjectMeta
 from dpucluster.kube import kinds, wire
+from dpucluster.kube.resource import Resource
 
 ODD = "a\u0085b\u2028c\u000bd\u001ce"
 """Characters at which ``str.splitlines`` would cut, legal inside JSON."""
@@ -80,11 +83,26 @@ def test_nameless_item(item: Any) -> None:
     assert (1, [None]) == (len(found.items), [bad.key for bad in found.undecodable])
 
 
+class Colour(enum.StrEnum):
+    """Two values and no other."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+class Painted(msgspec.Struct):
+    """A kind with an enumeration."""
+
+    metadata: ObjectMeta
+    colour: Colour
+
+
 def test_enum_is_not_quoted() -> None:
     """The one message of the decoder that quotes a value is shortened."""
-    bad = {**cluster(), "status": {"phase": "it's 'secret' - at home"}}
-    (found,) = wire.decode_list(kinds.DPUCLUSTERS, as_list(bad)).undecodable
-    assert "DPUCluster: Invalid enum value - at `$.status.phase`" == found.error_text
+    painted = Resource(Painted, "example.com", "v1", "painted", "Painted")
+    bad = {**cluster(), "colour": "it's 'secret' - at home"}
+    (found,) = wire.decode_list(painted, as_list(bad)).undecodable
+    assert "Painted: Invalid enum value - at `$.colour`" == found.error_text
 
 
 def test_page() -> None:

@@ -41,6 +41,10 @@ COMPONENT_KAMAJI: Final = "kamaji-cluster-manager"
 COMPONENT_OPERATOR: Final = "dpf-operator"
 
 
+REASON_WAITING_FOR_DPUS: Final = "WaitingForDPUs"
+"""Of ``DeletionCompleted``: managers take nothing apart while it stands."""
+
+
 def lease_name(component: str) -> str:
     """Name of the Lease that makes ``component`` the only one (NVIDIA DPF v26.4 and later)."""
     return f"{component}.dpu.nvidia.com"

@@ -25,6 +25,12 @@ class Phase(enum.StrEnum):
     NOT_READY = "NotReady"
     FAILED = "Failed"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Phase:
+        """A phase this version does not know reads as Pending: the lifecycle derives it anew."""
+        del value
+        return cls.PENDING
+
 
 class ConditionType(enum.StrEnum):
     """The condition types this project writes."""

@@ -103,8 +103,8 @@ def status_patch(
 def pruned_fields(patch: Patch, reply: DPUCluster) -> frozenset[str]:
     """Status fields that ``patch`` set and the server's ``reply`` does not have."""
     got = _status_fields(reply.status)
-    optional = ("version", "nodesCount")
-    return frozenset(k for k in optional if patch["status"].get(k) and not got[k])
+    asked = patch["status"]
+    return frozenset(k for k in ("version", "nodesCount") if k in asked and got[k] != asked[k])
 
 
 def _status_fields(status: DPUClusterStatus) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -22,14 +22,16 @@ from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import events, informer
 from dpucluster.sdk import draft
-from dpucluster.sdk.outcome import Notice
-from dpucluster.sdk.stage import Context, Stage
+from dpucluster.sdk.outcome import Notice, Outcome
+from dpucluster.sdk.stage import BoundLog, Context, Stage
 from dpucluster.tenant import pool as tenant_pool
 
 log = logging.getLogger(__name__)
 
 MAX_PASSES = 5
 """Passes over one key without going through the queue again: finalizers, first sight, verdict."""
+RESTLESS_SECONDS = 5.0
+"""Until the next look at an object for which a stage never says the same twice."""
 SETTLE_SECONDS = 15.0
 """How long a first publication waits for a verdict under way: a probe and a survey (5 s each), and
 what a busy machine adds. It is a net: a verdict, also a bad one, comes sooner."""
@@ -54,6 +56,57 @@ class _Pass:
     requeue_after: float | None
     settling: bool
     error: Exception | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at one object: the stages that take part, and what they and we write with."""
+
+    stages: tuple[tuple[Stage, Context], ...]
+    client: kube_client.Client
+    fence: events.Guard
+    now: str
+
+
+class _Said:
+    """Gathers what the stages say; an error of one keeps nothing of the others back."""
+
+    def __init__(self, after: DPUCluster, now: str) -> None:
+        self.after = after
+        self._now = now
+        self._notices: tuple[Notice, ...] = ()
+        self._requeue: list[float] = []
+        self._settling = False
+        self._error: Exception | None = None
+
+    async def collect(self, asked: Awaitable[Outcome]) -> Outcome | None:
+        """Add the outcome; None when the stage raised.
+
+        Errors:
+            LeadershipLost, Conflict: what was observed no longer counts.
+        """
+        try:
+            outcome = await asked
+        except (errors.LeadershipLost, errors.Conflict):
+            raise
+        except Exception as raised:  # noqa: BLE001 - raised again once the rest is published
+            self._error = self._error or raised
+            return None
+        self.add(outcome)
+        return outcome
+
+    def add(self, outcome: Outcome) -> None:
+        """Apply one outcome to the draft."""
+        self.after = draft.with_outcome(self.after, outcome, now=self._now)
+        self._notices += outcome.notices
+        self._settling = self._settling or outcome.settling
+        if outcome.requeue_after is not None:
+            self._requeue.append(outcome.requeue_after)
+
+    def summary(self) -> _Pass:
+        """All of it."""
+        requeue = min(self._requeue, default=None)
+        return _Pass(self.after, self._notices, requeue, self._settling, self._error)
 
 
 class Pipeline:
@@ -85,11 +138,9 @@ class Pipeline:
             somebody else wrote the object in between.
         """
         cluster = self._clusters.get(key)
-        if cluster is None:
+        held = [h for h in held if cluster is not None and h.stage.claims(cluster)]
+        if cluster is None or not held:
             self._forget(key)
-            return None
-        held = [h for h in held if h.stage.claims(cluster)]
-        if not held:
             return None
         try:
             if cluster.metadata.is_deleting:
@@ -104,54 +155,52 @@ class Pipeline:
             return None
 
     def _forget(self, key: Key) -> None:
+        """Gone, or no role here has to do with it: no connection is kept, nothing is probed."""
         self._tenants.forget(key)
         self._told.pop(key, None)
         self._settle_by.pop(key, None)
 
-    def _context(self, cluster: DPUCluster, held: Sequence[Held]) -> Context:
-        return Context(
-            client=self._client.fenced(_fence(held)),
-            tenant=self._tenants.want,
-            clock=self._clock,
-            log=logging.LoggerAdapter(log, {"object": str(cluster.key)}),
-        )
+    def _look(self, cluster: DPUCluster, held: Sequence[Held]) -> _Look:
+        """What the stages may use in one look at ``cluster``, in their order."""
+        fence = _fence(held)
+        client = self._client.fenced(fence)
+        guarded = any(h.stage.finalizer == contract.FINALIZER_LIFECYCLE for h in held)
+        contexts = [
+            Context(
+                client=client,
+                tenant=self._tenants.want,
+                clock=self._clock,
+                log=BoundLog(log, {"object": str(cluster.key), "role": h.stage.component}),
+                is_guarded=guarded,
+            )
+            for h in held
+        ]
+        stages = tuple(zip((h.stage for h in held), contexts, strict=True))
+        return _Look(stages, client, fence, timestamps.to_rfc3339(self._clock.now()))
 
     async def _advance(self, cluster: DPUCluster, held: Sequence[Held]) -> float | None:
-        context = self._context(cluster, held)
+        look = self._look(cluster, held)
         for _ in range(MAX_PASSES):
-            seen = await self._consult(cluster, held, context)
+            seen = await self._consult(cluster, look)
             patience = self._patience(cluster, seen)
             if patience is not None:
                 return patience
-            before, cluster = cluster, await self._publish(cluster, seen.after, context)
-            self._tell(before, cluster, seen.notices, _fence(held))
+            before, cluster = cluster, await self._publish(cluster, seen.after, look)
+            self._tell(before, cluster, seen.notices, look)
             if seen.error is not None:
                 raise seen.error
-            if cluster is before:
-                break
-        return seen.requeue_after
+            if cluster.metadata.resource_version == before.metadata.resource_version:
+                return seen.requeue_after
+        log.warning("a stage changes its mind in every look", extra={"object": str(cluster.key)})
+        return RESTLESS_SECONDS
 
-    async def _consult(self, cluster: DPUCluster, held: Sequence[Held], context: Context) -> _Pass:
+    async def _consult(self, cluster: DPUCluster, look: _Look) -> _Pass:
         """Ask each stage in turn; each sees what those before it have just said."""
-        now = timestamps.to_rfc3339(self._clock.now())
-        after = draft.with_finalizers(cluster, *(h.stage.finalizer for h in held))
-        notices: tuple[Notice, ...] = ()
-        requeue: list[float] = []
-        settling, error = False, None
-        for one in held:
-            try:
-                outcome = await one.stage.reconcile(after, context)
-            except (errors.LeadershipLost, errors.Conflict):
-                raise
-            except Exception as raised:  # noqa: BLE001 - raised again once the rest is published
-                error = error or raised
-                continue
-            after = draft.with_outcome(after, outcome, now=now)
-            notices += outcome.notices
-            settling = settling or outcome.settling
-            if outcome.requeue_after is not None:
-                requeue.append(outcome.requeue_after)
-        return _Pass(after, notices, min(requeue, default=None), settling, error)
+        after = draft.with_finalizers(cluster, *(stage.finalizer for stage, _ in look.stages))
+        said = _Said(after, look.now)
+        for stage, context in look.stages:
+            await said.collect(stage.reconcile(said.after, context))
+        return said.summary()
 
     def _patience(self, cluster: DPUCluster, seen: _Pass) -> float | None:
         """Seconds to hold the first publication back, or None to publish now."""
@@ -165,24 +214,24 @@ class Pipeline:
         left = self._settle_by.setdefault(key, now + SETTLE_SECONDS) - now
         return left if left > 0 else None
 
-    async def _publish(self, before: DPUCluster, after: DPUCluster, context: Context) -> DPUCluster:
+    async def _publish(self, before: DPUCluster, after: DPUCluster, look: _Look) -> DPUCluster:
         """Write what differs, the main resource first; the object as the server has it now."""
         current = before
         if (patch := draft.main_patch(before, after)) is not None:
-            current = await self._write(before, patch, context)
+            current = await self._write(before, patch, look)
             after = _rebased(after, current)
         if not after.metadata.is_deleting or after.metadata.finalizers:
             patch = draft.status_patch(current, after, pruned=self._pruned)
             if patch is not None:
-                current = await self._write(current, patch, context, subresource="status")
+                current = await self._write(current, patch, look, subresource="status")
                 self._pruned |= draft.pruned_fields(patch, current)
         return current
 
     async def _write(
-        self, before: DPUCluster, patch: draft.Patch, context: Context, *, subresource: str = ""
+        self, before: DPUCluster, patch: draft.Patch, look: _Look, *, subresource: str = ""
     ) -> DPUCluster:
         key = before.key
-        reply = await context.client.merge_patch(
+        reply = await look.client.merge_patch(
             kinds.DPUCLUSTERS, key.name, patch, key.namespace, subresource=subresource
         )
         self._clusters.put(reply, replacing=before.metadata.resource_version)
@@ -193,7 +242,7 @@ class Pipeline:
         before: DPUCluster,
         after: DPUCluster,
         notices: tuple[Notice, ...],
-        guard: events.Guard,
+        look: _Look,
     ) -> None:
         """Events: conditions that changed, and warnings that were not there before."""
         told = self._told.get(before.key, frozenset())
@@ -202,10 +251,10 @@ class Pipeline:
         for change in conditions.transitions(before.status.conditions, after.status.conditions):
             if (notice := _notice_of(change)) is not None:
                 since = change.new.last_transition_time
-                self._emit(about, notice, guard, fact=f"{change.new.type} since {since}")
+                self._emit(about, notice, look.fence, fact=f"{change.new.type} since {since}")
         for notice in notices:
             if notice.reason not in told:
-                self._emit(about, notice, guard, fact="warning")
+                self._emit(about, notice, look.fence, fact="warning")
 
     def _emit(
         self, about: kinds.ObjectReference, notice: Notice, guard: events.Guard, *, fact: str
@@ -222,38 +271,32 @@ class Pipeline:
 
     async def _take_apart(self, cluster: DPUCluster, held: Sequence[Held]) -> float | None:
         """Deletion: every stage may object; then each finalizes, the lifecycle last."""
-        context = self._context(cluster, held)
-        after, requeue = await self._finalize(cluster, held, context)
-        finished = not after.metadata.finalizers
+        look = self._look(cluster, held)
+        seen = await self._finalize(cluster, look)
         try:
-            current = await self._publish(cluster, after, context)
+            current = await self._publish(cluster, seen.after, look)
         except errors.NotFound:
             return None
-        if not finished:
-            self._tell(cluster, current, (), _fence(held))
-        return requeue
+        if seen.after.metadata.finalizers:
+            self._tell(cluster, current, (), look)
+        if seen.error is not None:
+            raise seen.error
+        return seen.requeue_after
 
-    async def _finalize(
-        self, cluster: DPUCluster, held: Sequence[Held], context: Context
-    ) -> tuple[DPUCluster, float | None]:
-        now = timestamps.to_rfc3339(self._clock.now())
-        for one in held:
-            objection = await one.stage.may_finalize(cluster, context)
+    async def _finalize(self, cluster: DPUCluster, look: _Look) -> _Pass:
+        said = _Said(cluster, look.now)
+        for stage, context in look.stages:
+            objection = await stage.may_finalize(cluster, context)
             if objection is not None:
-                after = draft.with_outcome(cluster, objection, now=now)
-                return after, objection.requeue_after
-        after = cluster
-        requeue: list[float] = []
-        for one in held:
-            if one.stage.finalizer not in after.metadata.finalizers:
+                said.add(objection)
+                return said.summary()
+        for stage, context in look.stages:
+            if stage.finalizer not in said.after.metadata.finalizers:
                 continue
-            outcome = await one.stage.finalize(after, context)
-            after = draft.with_outcome(after, outcome, now=now)
-            if outcome.done:
-                after = draft.without_finalizer(after, one.stage.finalizer)
-            elif outcome.requeue_after is not None:
-                requeue.append(outcome.requeue_after)
-        return after, min(requeue, default=None)
+            outcome = await said.collect(stage.finalize(said.after, context))
+            if outcome is not None and outcome.done:
+                said.after = draft.without_finalizer(said.after, stage.finalizer)
+        return said.summary()
 
 
 def _fence(held: Sequence[Held]) -> events.Guard:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, MutableMapping
+from typing import Any, Protocol
 
 from dpucluster import errors
 from dpucluster.api import contract
@@ -18,6 +18,16 @@ from dpucluster.tenant import state as tenant_state
 OWNED_BY_LIFECYCLE = (ConditionType.READY,)
 
 
+class BoundLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger with fields of its own, beside those of each call."""
+
+    def process(
+        self, msg: object, kwargs: MutableMapping[str, Any]
+    ) -> tuple[object, MutableMapping[str, Any]]:
+        """Add the bound fields; a call's own win."""
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **(kwargs.get("extra") or {})}}
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
     """What a stage may use while it looks at one DPUCluster.
@@ -27,13 +37,16 @@ class Context:
             of the role is not surely held.
         tenant: Diagnosis and health of the cluster's tenant as known now; never waits.
         clock: The only clock a stage may read.
-        log: A logger with the object's key and the manager bound to it.
+        log: A logger with the object's key and the role bound to it.
+        is_guarded: The lifecycle takes part in this look, so that its guard was asked before
+            anything is taken apart.
     """
 
     client: kube_client.Client
     tenant: Callable[[DPUCluster], tenant_state.TenantState]
     clock: clocks.Clock
     log: logging.LoggerAdapter[logging.Logger]
+    is_guarded: bool = True
 
 
 class ClusterManager(Protocol):
@@ -112,9 +125,17 @@ class ManagerStage:
         return self._checked(await self.manager.reconcile(cluster, context))
 
     async def may_finalize(self, cluster: DPUCluster, context: Context) -> Outcome | None:
-        """A manager takes apart what it made whenever it is asked to."""
-        del cluster, context
-        return None
+        """Not before the lifecycle, where that runs in another process, has had its say.
+
+        Its finalizer goes when nothing speaks against the deletion (NVIDIA's), or its
+        ``DeletionCompleted`` waits for something else than DPUs (ours).
+        """
+        if context.is_guarded or contract.FINALIZER_LIFECYCLE not in cluster.metadata.finalizers:
+            return None
+        said = cluster.condition(ConditionType.DELETION_COMPLETED)
+        if said is not None and said.reason != contract.REASON_WAITING_FOR_DPUS:
+            return None
+        return Outcome(done=False)
 
     async def finalize(self, cluster: DPUCluster, context: Context) -> Outcome:
         """Ask the manager to clean up."""
