@@ -14,7 +14,7 @@ from dpucluster.api.meta import Key
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
-from dpucluster.runtime import controller, events, informer, process
+from dpucluster.runtime import controller, events, informer, process, store
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.sdk.pipeline import Pipeline
 from dpucluster.sdk.roles import Election, RoleRunner
@@ -24,9 +24,12 @@ from dpucluster.tenant import pool as tenant_pool
 
 log = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 6.0
+DRAIN_SECONDS = 4.0
 """For the looks under way when the process stops; Events and Leases come after, 10 s in all."""
 FLUSH_SECONDS = 1.0
+GATHER_SECONDS = 0.2
+"""Roles of one process win their Leases a few milliseconds apart; a look that waits for all of
+them writes one set of finalizers, not one for each."""
 
 ElectionFactory = Callable[[str], Election]
 """From a component's name to its election."""
@@ -48,7 +51,7 @@ class Options:
 
 
 class Host:
-    """The controllers of one process, as a ``dpfoperator.Switchboard``.
+    """The controllers of one process, and the switches of its roles.
 
     Expected Flow:
         construct → ``switch`` (at any time) → ``run`` until ``stop`` is set.
@@ -80,7 +83,7 @@ class Host:
             metrics=metrics,
         )
         self.recorder = events.EventRecorder(
-            client, controller="dpucluster", instance=identity, clock=clock
+            client, controller="dpucluster", instance=identity, clock=clock, metrics=metrics
         )
         self._controller = controller.Controller(
             "dpucluster", self._reconcile, workers=options.workers, clock=clock, metrics=metrics
@@ -95,11 +98,13 @@ class Host:
         )
         self._pipeline = Pipeline(client, self.clusters, self._tenants, self.recorder, clock=clock)
         self._runners = {
-            s.component: RoleRunner(s, election(s.component), on_started=self._look_at_all)
+            s.component: RoleRunner(
+                s, election(s.component), on_changed=self._look_at_all, flush=self._flush
+            )
             for s in stages
         }
         self.managed = frozenset(self._runners)
-        self.clusters.on_change(lambda delta: self._controller.enqueue(delta.key))
+        self.clusters.on_change(self._cluster_changed)
 
     def switch(self, wanted: frozenset[str]) -> None:
         """Let exactly the components in ``wanted`` run; returns at once."""
@@ -129,14 +134,23 @@ class Host:
 
     def _look_at_all(self) -> None:
         for cluster in self.clusters.values():
-            self._controller.enqueue(cluster.key)
+            self._controller.enqueue(cluster.key, GATHER_SECONDS)
+
+    def _cluster_changed(self, delta: store.Delta[DPUCluster]) -> None:
+        """Own writes are followed up by the look that made them, but for the last one."""
+        if not delta.own or delta.new is None:
+            self._controller.enqueue(delta.key)
+
+    async def _flush(self) -> None:
+        await self.recorder.flush(FLUSH_SECONDS)
 
     async def _reconcile(self, key: Key) -> float | None:
-        working = [r for r in self._runners.values() if r.held is not None]
         with contextlib.ExitStack() as looks:
-            for runner in working:
-                looks.enter_context(runner.look())
-            held = [h for r in working if (h := r.held) is not None]
+            held = []
+            for runner in self._runners.values():
+                if (stage := runner.held) is not None:
+                    looks.enter_context(runner.look())
+                    held.append(stage)
             return await self._pipeline.reconcile(key, held)
 
     async def run(

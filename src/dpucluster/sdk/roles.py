@@ -75,10 +75,26 @@ class Unelected:
 class RoleRunner:
     """Runs one role's election while the role is wanted."""
 
-    def __init__(self, stage: Stage, election: Election, *, on_started: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        election: Election,
+        *,
+        on_changed: Callable[[], None],
+        flush: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Prepare it.
+
+        Args:
+            stage: What it runs.
+            election: Decides whether this process may.
+            on_changed: Called when it begins and when it ends to lead.
+            flush: Awaited before the Lease is released: Events told under it are sent.
+        """
         self.stage = stage
         self.election = election
-        self._on_started = on_started
+        self._on_changed = on_changed
+        self._flush = flush
         self._wanted = False
         self._changed = asyncio.Event()
         self._works = False
@@ -127,18 +143,32 @@ class RoleRunner:
                 self._idle.set()
 
     async def run(self) -> None:
-        """Follow ``want`` until cancelled."""
+        """Follow ``want`` until cancelled.
+
+        Errors:
+            What an election raised; it never should, and a role that is silently dead is worse
+            than a process that ends.
+        """
         while True:
             await self._until(wanted=True)
             self._is_running = True
-            election = asyncio.create_task(self.election.run(self._start, self._stop))
             try:
-                await self._until(wanted=False)
-                await self._drain()
+                await self._take_part()
             finally:
-                election.cancel()
-                await asyncio.gather(election, return_exceptions=True)
                 self._is_running = False
+
+    async def _take_part(self) -> None:
+        election = asyncio.create_task(self.election.run(self._start, self._stop))
+        unwanted = asyncio.create_task(self._until(wanted=False))
+        try:
+            await asyncio.wait({election, unwanted}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            died = election.done()
+            for task in (election, unwanted):
+                task.cancel()
+            await asyncio.gather(election, unwanted, return_exceptions=True)
+        if died:
+            election.result()
 
     async def _until(self, *, wanted: bool) -> None:
         while self._wanted != wanted:
@@ -147,13 +177,12 @@ class RoleRunner:
 
     def _start(self) -> None:
         self._works = True
-        self._on_started()
+        self._on_changed()
 
     async def _stop(self) -> None:
-        """The Lease is lost or about to be released: begin nothing new."""
-        await self._drain()
-
-    async def _drain(self) -> None:
+        """The Lease is lost or about to be released: begin nothing new, finish what goes on."""
         self._works = False
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS)
+        self._on_changed()
+        await self._flush()
