@@ -7,6 +7,7 @@ garbage collector need not look at them (``gc=False``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -28,6 +29,18 @@ class Key(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+LISTED_AT_MOST = 10
+"""Objects named in a message; thousands would make it unreadable."""
+
+
+def listed(keys: Iterable[Key]) -> str:
+    """The first few of ``keys`` in order, and how many more there are."""
+    ordered = sorted(keys)
+    shown = ", ".join(str(k) for k in ordered[:LISTED_AT_MOST])
+    more = len(ordered) - LISTED_AT_MOST
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 class OwnerReference(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):

@@ -1,5 +1,5 @@
 """Phase and health of every DPUCluster, whoever manages it, and the deletion guard.
 
 ``phase`` and ``readiness`` decide (pure), ``deletion`` says what a deletion waits for (pure),
-``stage`` reads and hands over: the only module here with ``await``.
+``stage`` and ``census`` read and hand over: the only modules here with ``await``.
 """

@@ -6,18 +6,15 @@ from collections.abc import Sequence
 
 from dpucluster.api import contract
 from dpucluster.api.dpucluster import ConditionType, DPUCluster
-from dpucluster.api.meta import Condition, Key
+from dpucluster.api.meta import Condition, Key, listed
 from dpucluster.sdk import Problem, condition
-
-LISTED_AT_MOST = 10
-"""Blockers named in the message; thousands of DPUs would make it unreadable."""
 
 
 def waiting_for_dpus(dpus: Sequence[Key]) -> Condition:
     """DPUs still belong to the cluster: taking it apart would strand them."""
     return _not_completed(
         Problem(
-            "WaitingForDPUs",
+            contract.REASON_WAITING_FOR_DPUS,
             f"{len(dpus)} DPUs still reference this cluster: {listed(dpus)}; delete or "
             "reassign them, for instance by deleting their DPUSet",
         )
@@ -28,7 +25,7 @@ def cannot_look_for_dpus(error: Exception) -> Condition:
     """Whether DPUs still belong to the cluster is not known, so it is not taken apart."""
     return _not_completed(
         Problem(
-            "WaitingForDPUs",
+            contract.REASON_WAITING_FOR_DPUS,
             "cannot tell whether DPUs still reference this cluster; let the lifecycle controller "
             f"list dpus.provisioning.dpu.nvidia.com: {error}",
         )
@@ -44,13 +41,6 @@ def waiting_for_manager(cluster: DPUCluster) -> Condition:
             f"{contract.FINALIZER_MANAGER}; see that it runs",
         )
     )
-
-
-def listed(keys: Sequence[Key]) -> str:
-    """The first few of ``keys`` in order, and how many more there are."""
-    shown = ", ".join(str(k) for k in sorted(keys)[:LISTED_AT_MOST])
-    more = len(keys) - LISTED_AT_MOST
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _not_completed(problem: Problem) -> Condition:

@@ -7,24 +7,22 @@ import dataclasses
 from dpucluster import errors
 from dpucluster.api import conditions, contract
 from dpucluster.api.dpucluster import ConditionType, DPUCluster, Phase
-from dpucluster.api.meta import Key
-from dpucluster.lifecycle import deletion, phase, readiness
-from dpucluster.sdk import DPUS, Context, Lifecycle, Outcome
+from dpucluster.lifecycle import census, deletion, phase, readiness
+from dpucluster.sdk import Context, Lifecycle, Outcome
 
 DELETION_POLL_SECONDS = 5.0
-"""DPUs are looked up again so often while they hold a deletion back; deletions are rare, and a
-standing watch on thousands of DPUs for their sake is not worth its memory."""
+"""DPUs are looked up again so often while they hold a deletion back."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LifecycleStage:
     """Claims every DPUCluster: phase and ``Ready`` have one owner.
 
-    ``namespaces``: where DPUs are looked for; empty: everywhere.
+    ``failure_threshold`` is that of the host's probes.
     """
 
-    failure_threshold: int = 3
-    namespaces: tuple[str, ...] = ()
+    census: census.Census
+    failure_threshold: int
     component: str = contract.COMPONENT_LIFECYCLE
     finalizer: str = contract.FINALIZER_LIFECYCLE
 
@@ -57,7 +55,7 @@ class LifecycleStage:
     async def may_finalize(self, cluster: DPUCluster, context: Context) -> Outcome | None:
         """Not while DPUs reference the cluster (where DPF's DPU kind is installed)."""
         try:
-            dpus = await self._dpus_of(cluster, context)
+            dpus = await self.census.of(cluster.key, context)
         except errors.Forbidden as error:
             waiting = deletion.cannot_look_for_dpus(error)
         else:
@@ -75,17 +73,3 @@ class LifecycleStage:
         if said is not None and said.reason == "WaitingForControlPlane":
             return Outcome(done=False)  # the manager itself says what it waits for
         return Outcome(conditions=(deletion.waiting_for_manager(cluster),), done=False)
-
-    async def _dpus_of(self, cluster: DPUCluster, context: Context) -> list[Key]:
-        found: list[Key] = []
-        for namespace in self.namespaces or ("",):
-            try:
-                listing = await context.client.list(DPUS, namespace)
-            except errors.NotFound:  # the kind is not installed: nothing can reference the cluster
-                return []
-            found += (
-                dpu.metadata.key
-                for dpu in listing.items
-                if (dpu.spec.cluster.namespace, dpu.spec.cluster.name) == cluster.key
-            )
-        return found
