@@ -1,8 +1,9 @@
 """What a DPFOperatorConfig asks for and what its conditions say. Pure.
 
 Conditions, reasons and the summary are NVIDIA DPF's: every condition starts as
-``Unknown/Pending``; ``Ready`` is the summary, its reason the gravest of ``AwaitingDeletion``,
-``Failure`` and ``Pending`` (and is what the Phase column prints).
+``Unknown/Pending``; ``Ready`` is the summary, its reason the graver of ``AwaitingDeletion`` and
+``Pending`` (and is what the Phase column prints). NVIDIA's third reason, ``Failure``, has no cause
+here.
 """
 
 from __future__ import annotations
@@ -10,20 +11,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from dpucluster.api import contract
 from dpucluster.api.dpfoperatorconfig import ConfigConditionType, DPFOperatorConfig
-from dpucluster.api.meta import Condition, Key
-
-LISTED_AT_MOST = 10
-"""Clusters named in a message; the count tells the rest."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Notice:
-    """What is told as an Event, a Warning, when the conditions change."""
-
-    reason: str
-    note: str
+from dpucluster.api.meta import Condition, Key, listed
+from dpucluster.sdk import Notice
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,11 +32,6 @@ class Observed:
     not_managed: Sequence[str]
     missing_pull_secrets: Sequence[str]
     clusters: Sequence[Key] = ()
-
-
-def is_ours(config: DPFOperatorConfig, singleton: Key) -> bool:
-    """Whether this is the one config that counts."""
-    return config.metadata.key == singleton
 
 
 def not_the_singleton(singleton: Key) -> Condition:
@@ -138,17 +123,14 @@ def _summary(parts: Sequence[Condition]) -> Condition:
 def _awaiting(clusters: Sequence[Key]) -> str:
     if not clusters:
         return "waiting for the components to stop"
-    shown = ", ".join(str(k) for k in sorted(clusters)[:LISTED_AT_MOST])
-    more = len(clusters) - LISTED_AT_MOST
-    suffix = f" and {more} more" if more > 0 else ""
-    return f"{len(clusters)} DPUClusters awaiting deletion: {shown}{suffix}"
+    return f"{len(clusters)} DPUClusters awaiting deletion: {listed(clusters)}"
 
 
 def _not_managed(names: Sequence[str]) -> str:
     if not names:
         return ""
     return (
-        f"not managed here: {', '.join(names)}; {contract.FIELD_MANAGER} runs the lifecycle "
+        f"not managed here: {', '.join(names)}; dpucluster runs the lifecycle "
         "controller and the cluster managers, the other components are NVIDIA DPF's"
     )
 

@@ -22,11 +22,14 @@ from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import events, informer
+from dpucluster.sdk import Notice
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How soon a component that is starting or stopping, or a missing Secret, is looked at again."""
+RELOOK_SECONDS = 30.0
+"""While all is well: a Lease that nobody holds any more sends no event."""
 
 
 class Switchboard(Protocol):
@@ -107,19 +110,22 @@ class Operator:
 
     def _keep(self, config: DPFOperatorConfig) -> None:
         """Paused: what runs goes on; a process that just started takes up what should run."""
-        if not self._has_switched and not config.metadata.is_deleting:
-            self._switch(components.wanted(config.spec, managed=self._board.managed))
+        if not self._has_switched:
+            self._switch(self._wanted(config))
+
+    def _wanted(self, config: DPFOperatorConfig) -> frozenset[str]:
+        return components.wanted(config.spec, managed=self._board.managed)
 
     async def _refuse(self, config: DPFOperatorConfig) -> None:
         """Another config is told, once, that it has no effect."""
         if self._leadership.is_leader():
             said = (decide.not_the_singleton(self._singleton),)
-            await self._publish(config, said, decide.Notice(said[0].reason, said[0].message))
+            await self._publish(config, said, Notice(said[0].reason, said[0].message))
 
     async def _follow(self, config: DPFOperatorConfig) -> float | None:
         missing = await self._missing_pull_secrets(config)
         if not missing:
-            self._switch(components.wanted(config.spec, managed=self._board.managed))
+            self._switch(self._wanted(config))
         if not self._leadership.is_leader():
             return POLL_SECONDS if missing else None
         config = await self._with_finalizer(config)
@@ -127,7 +133,7 @@ class Operator:
         observed = decide.Observed(config, self._board.waiting(), not_managed, missing)
         said = decide.conditions(observed)
         await self._publish(config, said, decide.notice(observed))
-        return None if all(c.is_true for c in said) else POLL_SECONDS
+        return RELOOK_SECONDS if all(c.is_true for c in said) else POLL_SECONDS
 
     async def _missing_pull_secrets(self, config: DPFOperatorConfig) -> list[str]:
         missing = []
@@ -145,10 +151,12 @@ class Operator:
         return await self._patch_finalizers(config, (*held, contract.FINALIZER_OPERATOR))
 
     async def _take_apart(self, config: DPFOperatorConfig) -> float | None:
-        """Deletion: the DPUClusters, then the components, then the finalizer."""
+        """Deletion: the DPUClusters, then the components, then the finalizer.
+
+        The components go on while there are DPUClusters: nobody else removes their finalizers.
+        """
         clusters = self._clusters.values()
-        if not clusters:
-            self._switch(frozenset())
+        self._switch(self._wanted(config) if clusters else frozenset())
         if not self._leadership.is_leader():
             return None if not clusters else POLL_SECONDS
         if contract.FINALIZER_OPERATOR not in config.metadata.finalizers:
@@ -162,19 +170,27 @@ class Operator:
         notice = decide.deletion_notice(keys) if doomed else None
         observed = decide.Observed(config, {}, (), (), keys)
         await self._publish(config, decide.conditions(observed), notice)
-        for cluster in doomed:
-            await self._delete(cluster)
+        await self._recorder.flush(POLL_SECONDS)  # told before the first one is deleted
+        await self._delete(doomed)
         return POLL_SECONDS
 
-    async def _delete(self, cluster: DPUCluster) -> None:
-        meta = cluster.metadata
-        try:
-            await self._client.delete(kinds.DPUCLUSTERS, meta.name, meta.namespace, uid=meta.uid)
-        except errors.NotFound:
-            log.debug("cluster was already gone", extra={"object": str(cluster.key)})
+    async def _delete(self, clusters: Sequence[DPUCluster]) -> None:
+        """Ask for the deletion of each; one that is refused does not save the others."""
+        refused: errors.ApiError | None = None
+        for meta in (c.metadata for c in clusters):
+            try:
+                await self._client.delete(
+                    kinds.DPUCLUSTERS, meta.name, meta.namespace, uid=meta.uid
+                )
+            except (errors.NotFound, errors.Conflict):
+                log.debug("cluster was gone already", extra={"object": str(meta.key)})
+            except errors.ApiError as error:
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def _publish(
-        self, config: DPFOperatorConfig, said: Sequence[Condition], notice: decide.Notice | None
+        self, config: DPFOperatorConfig, said: Sequence[Condition], notice: Notice | None
     ) -> None:
         """Write the status when it differs, and tell ``notice`` with a status that changed."""
         generation = config.metadata.generation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection
 
 from dpucluster.api.dpfoperatorconfig import DPFOperatorConfig
@@ -12,11 +13,15 @@ from dpucluster.dpfoperator.reconcile import Operator, Switchboard
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
-from dpucluster.runtime import controller, events, informer
+from dpucluster.runtime import controller, events, informer, store
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.sdk.roles import Election
 
+log = logging.getLogger(__name__)
+
 DRAIN_SECONDS = 2.0
+DELETION_GATHER_SECONDS = 0.5
+"""Many clusters vanish at once; the config's status need not tell of each."""
 WORKERS = 2
 """One config counts; the other worker tells the others so."""
 
@@ -64,7 +69,8 @@ class OperatorRunner:
             metrics=metrics,
         )
         self._configs.on_change(lambda delta: self._controller.enqueue(delta.key))
-        clusters.on_change(lambda _delta: self._controller.enqueue(singleton))
+        self._singleton = singleton
+        clusters.on_change(self._cluster_changed)
 
     def is_synced(self) -> bool:
         """Whether every config is known."""
@@ -75,6 +81,10 @@ class OperatorRunner:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._configs.run())
             await self._configs.synced.wait()
+            if self._configs.get(self._singleton) is None:
+                log.info(
+                    "no DPFOperatorConfig, nothing runs", extra={"config": str(self._singleton)}
+                )
             work = group.create_task(self._controller.run())
             group.create_task(self._election.run(self._look_at_all, self._wind_down))
             try:
@@ -82,6 +92,12 @@ class OperatorRunner:
             finally:
                 await self._controller.drain(DRAIN_SECONDS)
                 work.cancel()
+
+    def _cluster_changed(self, delta: store.Delta[DPUCluster]) -> None:
+        """DPUClusters matter to the config only while it waits for them to go."""
+        config = self._configs.get(self._singleton)
+        if delta.new is None and config is not None and config.metadata.is_deleting:
+            self._controller.enqueue(self._singleton, DELETION_GATHER_SECONDS)
 
     def _look_at_all(self) -> None:
         for config in self._configs.values():
