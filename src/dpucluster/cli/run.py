@@ -8,11 +8,24 @@ import click
 
 from dpucluster.cli.parameters import DURATION_TYPE
 
+
+class RunCommand(click.Command):
+    """Takes ``--leader-elect=false`` as Go programs do, and ``--leader-elect`` without a value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the one flag with an optional value in click's way."""
+        spelled = {
+            "--leader-elect=true": "--leader-elect",
+            "--leader-elect=false": "--no-leader-elect",
+        }
+        return super().parse_args(ctx, [spelled.get(arg, arg) for arg in args])
+
+
 ROLES = ("lifecycle", "static")
 """What can be named on the command line; ``cli.serve`` knows the component behind each."""
 
 
-@click.command(short_help="Run the controllers.")
+@click.command(cls=RunCommand, short_help="Run the controllers.")
 @click.argument("roles", nargs=-1, type=click.Choice(ROLES))
 @click.option(
     "--kubeconfig",
@@ -26,10 +39,7 @@ ROLES = ("lifecycle", "static")
     help="Watch only this namespace; repeatable. Default: all.",
 )
 @click.option(
-    "--leader-elect",
-    type=bool,
-    is_flag=False,
-    flag_value=True,
+    "--leader-elect/--no-leader-elect",
     default=True,
     show_default=True,
     help="Hold one Lease per role, so that one replica acts.",

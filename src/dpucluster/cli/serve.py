@@ -18,6 +18,7 @@ from dpucluster.api.meta import Key
 from dpucluster.dpfoperator import runner
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config
+from dpucluster.lifecycle import census
 from dpucluster.lifecycle.stage import LifecycleStage
 from dpucluster.managers.static import StaticManager
 from dpucluster.runtime import clock as clocks
@@ -63,9 +64,24 @@ class Settings:
 
 
 def main(settings: Settings) -> None:
-    """Run until a signal says to stop."""
+    """Run until a signal says to stop.
+
+    Errors:
+        The first expected error of those that ended the process, if only such did.
+    """
     runtime_log.setup(settings.log_format, settings.verbose)
-    process.run(functools.partial(serve, settings))
+    try:
+        process.run(functools.partial(serve, settings))
+    except BaseExceptionGroup as group:
+        expected, others = group.split(errors.DpuClusterError)
+        if expected is None or others is not None:
+            raise
+        raise _first(expected) from group
+
+
+def _first(group: BaseExceptionGroup[errors.DpuClusterError]) -> errors.DpuClusterError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
@@ -75,8 +91,12 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     me = identity()
     connection = config.load(settings.kubeconfig)
     log.info("starting", extra={"server": connection.server, "identity": me})
-    async with kube_client.Client(connection, observe=metrics.request) as client:
-        elect = election_factory(client, settings, identity=me, clock=clock, metrics=metrics)
+    async with (
+        kube_client.Client(connection, observe=metrics.request) as client,
+        # connections of their own: a renewal must not wait behind a thousand other requests
+        kube_client.Client(connection, observe=metrics.request) as elections,
+    ):
+        elect = election_factory(elections, settings, identity=me, clock=clock, metrics=metrics)
         runs = host.Host(
             client,
             stages(settings),
@@ -86,22 +106,22 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             metrics=metrics,
             identity=me,
         )
-        operator = runner.OperatorRunner(
-            client,
-            runs.clusters,
-            runs,
-            runs.recorder,
-            election=elect(contract.COMPONENT_OPERATOR),
-            singleton=Key(contract.OPERATOR_NAMESPACE, contract.OPERATOR_CONFIG_NAME),
-            namespaces=settings.namespaces,
-            clock=clock,
-            metrics=metrics,
-        )
         checks = {"caches": runs.is_synced, "leadership": lambda: not runs.waiting()}
         beside = []
         if settings.roles:
             runs.switch(runs.managed)
         else:
+            operator = runner.OperatorRunner(
+                client,
+                runs.clusters,
+                runs,
+                runs.recorder,
+                election=elect(contract.COMPONENT_OPERATOR),
+                singleton=Key(contract.OPERATOR_NAMESPACE, contract.OPERATOR_CONFIG_NAME),
+                namespaces=settings.namespaces,
+                clock=clock,
+                metrics=metrics,
+            )
             beside.append(operator.run)
             checks["dpfoperatorconfig"] = operator.is_synced
         async with server.Server(
@@ -118,7 +138,7 @@ def stages(settings: Settings) -> list[Stage]:
     available: dict[str, Stage] = {
         "static": ManagerStage(contract.COMPONENT_STATIC, StaticManager()),
         "lifecycle": LifecycleStage(
-            failure_threshold=settings.probe_failure_threshold, namespaces=settings.namespaces
+            census.Census(settings.namespaces), settings.probe_failure_threshold
         ),
     }
     wanted = settings.roles or tuple(available)
@@ -166,14 +186,14 @@ def election_factory(
 def own_namespace() -> str:
     """The pod's namespace, else the operator's."""
     with contextlib.suppress(OSError):
-        return SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
+        if found := SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip():
+            return found
     return os.environ.get("POD_NAMESPACE") or contract.OPERATOR_NAMESPACE
 
 
 def identity() -> str:
-    """In a pod its name, so that a restarted container goes on at once; else unique."""
-    if pod := os.environ.get("POD_NAME"):
-        return pod
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
-        return socket.gethostname()
-    return f"{socket.gethostname()}_{uuid.uuid4()}"
+    """The pod's name where it is given, so that a restarted container goes on at once.
+
+    Else a unique one: the host's name alone is shared by pods on the node's network.
+    """
+    return os.environ.get("POD_NAME") or f"{socket.gethostname()}_{uuid.uuid4()}"
