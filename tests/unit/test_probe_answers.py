@@ -161,6 +161,32 @@ def test_survey_reads_what_it_asked_for() -> None:
     assert answers.is_allowed(b'{"status":{"allowed":false}}') is False
 
 
+COUNTS = [(-5, None), (-1, None), (0, 1), (2**31 - 2, 2**31 - 1), (2**31 - 1, None), (10**26, None)]
+
+
+@pytest.mark.parametrize(("remaining", "expected"), COUNTS)
+def test_count_fits_the_status(remaining: int, expected: int | None) -> None:
+    """A tenant that tells an absurd number cannot make its DPUCluster's status unwritable."""
+    body = json.dumps({"metadata": {"remainingItemCount": remaining}, "items": [{}]}).encode()
+    assert expected == answers.count(body)
+
+
+@given(st.text(max_size=100))
+def test_version_is_short_and_plain(text: str) -> None:
+    """What a tenant calls its version is none unless it looks like one."""
+    found = answers.version(json.dumps({"gitVersion": text}).encode())
+    assert found in ("", text)
+    assert len(found) <= 64
+    assert found.isascii()
+    assert found.isprintable()
+
+
+@pytest.mark.parametrize("text", ["v1.34.4", "1.30.0", "v1.30.0-eks-036c24b", "v1.27.3+k3s1"])
+def test_versions_that_exist(text: str) -> None:
+    """Distributions add their own suffixes."""
+    assert text == answers.version(json.dumps({"gitVersion": text}).encode())
+
+
 def test_deep_json_breaks_nothing() -> None:
     """A body nested 30,000 deep is no Namespace."""
     found = answers.from_kube_system(PEER, 200, b"[" * 30_000 + b"]" * 30_000)

@@ -21,6 +21,9 @@ from dpucluster.tenant.problem import Problem
 MAX_TEXT = 200
 """Characters of the server's own words in a message."""
 
+MAX_COUNT = 2**31 - 1
+"""``status.nodesCount`` is an int32: with more than it holds no status could be written at all."""
+
 MAX_CHECKS = 10
 """Names of failing checks in a message; a server that is down altogether has dozens."""
 
@@ -42,6 +45,9 @@ _CERTIFICATE_TODO = {
 """What to do for OpenSSL's verify codes: not yet valid, expired, host or IP address not named."""
 
 T = TypeVar("T")
+
+_VERSION = re.compile(r"v?[0-9][0-9A-Za-z.+~_-]{0,62}")
+"""``v1.34.4``, ``v1.30.0-eks-036c24b``: a tenant may write nothing else into the status."""
 
 _FAILING_CHECK = re.compile(rb"^\[-\]([\w./-]{1,100})", re.MULTILINE)
 
@@ -151,13 +157,16 @@ def from_kube_system(peer: Peer, status: int, body: bytes) -> Problem | str:
 def version(body: bytes) -> str:
     """What ``GET /version`` says, such as ``v1.34.4``; empty when it says nothing of the kind."""
     found = _decode(body, _Version)
-    return excerpt(found.git_version) if found else ""
+    return found.git_version if found and _VERSION.fullmatch(found.git_version) else ""
 
 
 def count(body: bytes) -> int | None:
-    """How many objects there are, from a list with ``limit=1``."""
+    """How many objects there are, from a list with ``limit=1``; None for what cannot be."""
     found = _decode(body, _List)
-    return len(found.items) + found.metadata.remaining_item_count if found else None
+    if found is None or found.metadata.remaining_item_count < 0:
+        return None
+    total = len(found.items) + found.metadata.remaining_item_count
+    return total if total <= MAX_COUNT else None
 
 
 def is_allowed(body: bytes) -> bool | None:
