@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import json
+import ssl
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dpucluster import errors
@@ -18,7 +19,7 @@ from dpucluster.api.meta import Key, ObjectMeta
 from dpucluster.kube import kinds
 from dpucluster.tenant import credentials
 from dpucluster.tenant import diagnosis as tenant_diagnosis
-from dpucluster.tenant.diagnosis import Diagnosis
+from dpucluster.tenant.diagnosis import Diagnosis, Facts
 from tests.support import certificates
 from tests.support import kubeconfigs as kc
 
@@ -274,6 +275,56 @@ def test_any_bytes_are_diagnosed(data: bytes) -> None:
 def test_any_token_is_read(token: str) -> None:
     """A token that is no JWT says nothing, and breaks nothing."""
     assert isinstance(credentials.read_token(token), credentials.Holder)
+
+
+@given(
+    claims=st.dictionaries(st.sampled_from(["exp", "nbf"]), st.integers() | st.floats(width=64)),
+    now=st.integers(0, 40_000).map(lambda days: NOW + dt.timedelta(days=days)),
+)
+@example({"exp": -62135596800}, NOW)
+@example({"exp": 253402300799, "nbf": -62135596800}, NOW)
+def test_any_times_of_a_token_can_be_followed(claims: dict[str, float], now: dt.datetime) -> None:
+    """Whatever times a JWT names, the moments at which the verdict changes can be calculated."""
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()
+    holder = credentials.read_token(f"a.{payload}.c")
+    assert_can_be_followed(holder, credentials.LATEST, now)
+
+
+DATES = [b"00010101000000Z", b"19491231235959Z", b"20991231235959Z", b"99991231235959Z"]
+
+
+@pytest.mark.parametrize("begins", DATES)
+@pytest.mark.parametrize("ends", DATES)
+def test_any_dates_of_a_certificate_can_be_followed(
+    authority: certificates.Authority, begins: bytes, ends: bytes
+) -> None:
+    """A certificate's dates may be of any century, too; 9999 means never."""
+    made = authority.client("x", starts=40_000, ends=50_000)
+    der = made.certificate.public_bytes(serialization.Encoding.DER)
+    own = [
+        moment.strftime("%Y%m%d%H%M%SZ").encode()
+        for moment in (
+            made.certificate.not_valid_before_utc,
+            made.certificate.not_valid_after_utc,
+        )
+    ]
+    changed = der.replace(own[0], begins).replace(own[1], ends)
+    assert der != changed
+    pem = ssl.DER_cert_to_PEM_cert(changed).encode()
+    holder = credentials.read_client(pem, made.key_pem, "here")
+    assert_can_be_followed(holder, credentials.read_authority(pem, "here"), NOW)
+
+
+def assert_can_be_followed(
+    holder: credentials.Holder, ca_not_after: dt.datetime, now: dt.datetime
+) -> None:
+    """Go through all moments at which something changes, as a watcher does."""
+    facts = Facts("s", "c", "u", "token", "", holder.not_before, holder.not_after, ca_not_after)
+    found, moment = Diagnosis(facts=facts), now
+    while (change := tenant_diagnosis.next_change(found, moment)) is not None:
+        assert (change - moment).total_seconds() > 0
+        moment = change
+        found = tenant_diagnosis.reassess(found, moment)
 
 
 @given(st.recursive(st.none() | st.floats() | st.integers() | st.text(), st.lists, max_leaves=3))

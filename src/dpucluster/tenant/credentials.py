@@ -16,6 +16,10 @@ import msgspec
 from dpucluster import errors
 from dpucluster.tenant import problem
 
+EARLIEST = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+LATEST = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
+"""Between these two every calculation with a date goes well, and nobody needs others."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Holder:
@@ -26,39 +30,29 @@ class Holder:
     not_after: dt.datetime | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Authority:
-    """What the server's certificate is checked against."""
-
-    fingerprint: str
-    not_after: dt.datetime
-
-
 class _Claims(msgspec.Struct, frozen=True, gc=False):
     sub: str = ""
     exp: float | None = None
     nbf: float | None = None
 
 
-def read_authority(ca_data: bytes, where: str) -> Authority:
-    """The certificates of ``certificate-authority-data``.
+def read_authority(ca_data: bytes, where: str) -> dt.datetime:
+    """When the certificates of ``certificate-authority-data`` end.
 
     A bundle lives as long as its last certificate: that is how an authority is replaced.
     """
     from cryptography import x509  # noqa: PLC0415 - see the module's docstring
-    from cryptography.hazmat.primitives import hashes  # noqa: PLC0415 - likewise
 
     try:
         bundle = x509.load_pem_x509_certificates(ca_data)
         ends = max(certificate.not_valid_after_utc for certificate in bundle)
-        fingerprint = bundle[0].fingerprint(hashes.SHA256()).hex()
     except ValueError as error:
         _refuse(
             f"{where}: certificate-authority-data holds no readable X.509 certificate; put the "
             "cluster's CA certificate there, as PEM in base64",
             error,
         )
-    return Authority(fingerprint, ends)
+    return _within(ends)
 
 
 def read_client(cert: bytes, key: bytes, where: str) -> Holder:
@@ -69,7 +63,9 @@ def read_client(cert: bytes, key: bytes, where: str) -> Holder:
     try:
         leaf = x509.load_pem_x509_certificates(cert)[0]
         holder = Holder(
-            leaf.subject.rfc4514_string(), leaf.not_valid_before_utc, leaf.not_valid_after_utc
+            leaf.subject.rfc4514_string(),
+            _within(leaf.not_valid_before_utc),
+            _within(leaf.not_valid_after_utc),
         )
         certified = leaf.public_key()
     except (ValueError, exceptions.UnsupportedAlgorithm) as error:
@@ -116,7 +112,15 @@ def read_token(token: str) -> Holder:
 
 
 def _moment(seconds: float | None) -> dt.datetime | None:
-    return None if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC)
+    """A time that a token tells; None when it tells none that could be meant."""
+    if seconds is None or not EARLIEST.timestamp() <= seconds <= LATEST.timestamp():
+        return None
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
+
+
+def _within(moment: dt.datetime) -> dt.datetime:
+    """A certificate's date, or the nearest that can be calculated with (9999 is: never)."""
+    return min(max(moment, EARLIEST), LATEST)
 
 
 def _refuse(message: str, cause: Exception | None = None) -> NoReturn:

@@ -34,7 +34,6 @@ class Facts:
         subject: Of the client certificate (RFC 4514), or of the token where it is a readable JWT.
         not_before: Start of the credentials' validity, where they tell.
         not_after: End of it.
-        ca_fingerprint: SHA-256 of the first certificate of the authority, in hex.
         ca_not_after: When the last of the authority's certificates ends.
     """
 
@@ -45,7 +44,6 @@ class Facts:
     subject: str
     not_before: dt.datetime | None
     not_after: dt.datetime | None
-    ca_fingerprint: str
     ca_not_after: dt.datetime
 
 
@@ -186,7 +184,6 @@ def _key_missing(secret: kinds.Secret, where: str, cluster_type: str) -> Problem
 
 
 def _facts(kubeconfig: untrusted.UntrustedKubeconfig, where: str) -> Facts:
-    authority = credentials.read_authority(kubeconfig.ca_data, where)
     has_certificate = kubeconfig.client_cert is not None
     if kubeconfig.client_cert is not None and kubeconfig.client_key is not None:
         holder = credentials.read_client(kubeconfig.client_cert, kubeconfig.client_key, where)
@@ -200,8 +197,7 @@ def _facts(kubeconfig: untrusted.UntrustedKubeconfig, where: str) -> Facts:
         subject=holder.subject,
         not_before=holder.not_before,
         not_after=holder.not_after,
-        ca_fingerprint=authority.fingerprint,
-        ca_not_after=authority.not_after,
+        ca_not_after=credentials.read_authority(kubeconfig.ca_data, where),
     )
 
 
