@@ -39,7 +39,12 @@ def kubectl(management: Any, binaries: dict[str, Path]) -> Kubectl:
 def controllers(management: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controllers]:
     """The controllers with no role named: the DPFOperatorConfig decides."""
     log = tmp_path_factory.mktemp("guide") / "run.log"
-    with Controllers(management.kubeconfig, log) as running:
+    elections = [  # short, for the test that kills the leader
+        "--leader-elect-lease-duration=3s",
+        "--leader-elect-renew-deadline=2s",
+        "--leader-elect-retry-period=500ms",
+    ]
+    with Controllers(management.kubeconfig, log, *elections) as running:
         yield running
 
 
@@ -188,6 +193,21 @@ def test_deleting_the_config_deletes_the_clusters_first(
     api.patch("dpuclusters", NAME, NAMESPACE, {"metadata": {"finalizers": []}})
     cluster.wait_gone(api, NAME)
     cluster.wait_gone(api, "dpfoperatorconfig", plural="dpfoperatorconfigs")
+
+
+def test_a_restart_in_the_middle_of_the_deletion(
+    kubectl: Kubectl, api: KubeApi, shared_tenant: Any, controllers: Controllers
+) -> None:
+    """Controllers that start while the config is being deleted finish what was begun."""
+    for name in MANIFESTS:
+        kubectl("apply", "-f", "-", stdin=rendered(name, shared_tenant))
+    cluster.wait_ready(api, NAME)
+    controllers.kill()
+    api.delete("dpfoperatorconfigs", "dpfoperatorconfig", NAMESPACE)
+    api.delete("dpuclusters", NAME, NAMESPACE)
+    controllers.start()
+    cluster.wait_gone(api, NAME, timeout=60)
+    cluster.wait_gone(api, "dpfoperatorconfig", plural="dpfoperatorconfigs", timeout=60)
 
 
 def wait_events(api: KubeApi, reason: str) -> list[dict[str, Any]]:
