@@ -27,8 +27,8 @@ from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 
 ELECTION = (
-    "--leader-elect-lease-duration=3s",
-    "--leader-elect-renew-deadline=2s",
+    "--leader-elect-lease-duration=5s",
+    "--leader-elect-renew-deadline=3500ms",
     "--leader-elect-retry-period=500ms",
 )
 """Short, so that tests are; their proportions are about those of the defaults."""
