@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from dpucluster import errors
+from dpucluster.kube import exchange
 from dpucluster.runtime import log as runtime_log
 
 OWN = logging.getLogger("dpucluster.some.module")
@@ -19,12 +20,12 @@ FOREIGN = logging.getLogger("library")
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
     """Where the log goes; what was set up before is put back."""
-    root, own = logging.getLogger(), logging.getLogger("dpucluster")
-    before = (root.handlers[:], root.level, own.level)
+    loggers = [logging.getLogger(), logging.getLogger("dpucluster"), exchange.log]
+    handlers, levels = loggers[0].handlers[:], [logger.level for logger in loggers]
     yield io.StringIO()
-    root.handlers[:] = before[0]
-    root.setLevel(before[1])
-    own.setLevel(before[2])
+    loggers[0].handlers[:] = handlers
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 def test_text(stream: io.StringIO) -> None:
@@ -76,16 +77,17 @@ def test_one_line(stream: io.StringIO, name: str) -> None:
 LEVELS = {
     0: ["own info", "foreign warning"],
     1: ["own debug", "own info", "foreign warning"],
-    2: ["own debug", "own info", "foreign debug", "foreign warning"],
+    2: ["own debug", "own info", "request", "foreign debug", "foreign warning"],
 }
 
 
 @pytest.mark.parametrize(("verbosity", "wanted"), LEVELS.items())
 def test_verbosity(stream: io.StringIO, verbosity: int, wanted: list[str]) -> None:
-    """Each -v shows more: first of this project, then of libraries."""
+    """Each -v shows more: first of this project, then every request, and libraries."""
     runtime_log.setup("json", verbosity, stream)
     OWN.debug("own debug")
     OWN.info("own info")
+    exchange.log.debug("request")
     FOREIGN.debug("foreign debug")
     FOREIGN.warning("foreign warning")
     assert wanted == [json.loads(line)["msg"] for line in stream.getvalue().splitlines()]

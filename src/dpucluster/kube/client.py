@@ -17,7 +17,7 @@ import dpucluster
 from dpucluster import errors
 from dpucluster.api import contract
 from dpucluster.kube import connection as connections
-from dpucluster.kube import exchange, failures, transport, wire
+from dpucluster.kube import exchange, transport, wire
 from dpucluster.kube.exchange import RawResponse
 from dpucluster.kube.resource import Resource
 from dpucluster.kube.wire import (
@@ -235,7 +235,7 @@ class Client:
                 for line in lines.feed(chunk):
                     event = wire.decode_event(resource, line)
                     if isinstance(event, wire.Status):
-                        raise failures.from_status(call.what, event)
+                        raise self._exchange.ended(call, event)
                     yield event
                 if len(lines.rest) > MAX_LINE:
                     raise errors.DecodeError(f"{call.what}: an event has no end")

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 import urllib.parse
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
 from dpucluster import errors
-from dpucluster.kube import failures, transport
+from dpucluster.kube import failures, transport, wire
 from dpucluster.kube.resource import Resource
+
+log = logging.getLogger(__name__)
+"""One debug line for each request; ``runtime.log`` shows them from the second ``-v`` on."""
 
 MAX_ERROR: Final = 2**16
 """Bytes of a failure that are read at most."""
@@ -28,10 +34,13 @@ MIN_PATIENCE: Final = 0.1
 MAX_PATIENCE: Final = 10.0
 """Seconds waited for one ``Retry-After``; a server that asks for more gets the error told."""
 
+NO_ANSWER: Final = "<error>"
+"""Told in place of a status when there was none."""
+
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Observer = Callable[[str, str, str], None]
-"""Called with (method, server, status or ``<error>``) after each answer, for metrics."""
+"""Called with (method, server, status or ``NO_ANSWER``) after each request, for metrics."""
 
 
 @dataclass(frozen=True)
@@ -127,39 +136,54 @@ class Exchange:
 
     async def raw(self, what: Call, max_bytes: int, seconds: float) -> RawResponse:
         """An answer of any status, all of it within ``seconds``."""
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(seconds) as clock:
+            async with self._within(what, seconds):
                 answer = await self._whole(what, max_bytes, seconds)
-        except TimeoutError:
-            if not clock.expired():
-                raise
-            self._tell(what, "<error>")
-            raise failures.timed_out(what.what, self.pool.server, seconds) from None
         except errors.TransportError:
-            self._tell(what, "<error>")
+            self._tell(what, NO_ANSWER, began)
             raise
-        self._tell(what, str(answer.status))
+        self._tell(what, str(answer.status), began)
         return answer
 
     async def stream(self, what: Call, silence: float) -> AsyncGenerator[bytes, None]:
         """The body of a successful answer as it comes; ``silence`` seconds without end it."""
         request = self._request(what, streaming=True)
-        async with self.pool.send(request, self.timeout) as response:
-            self._tell(what, str(response.status))
+        began = time.monotonic()
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                answer = self.pool.send(request, self.timeout)
+                response = await stack.enter_async_context(answer)
+            except errors.TransportError:
+                self._tell(what, NO_ANSWER, began)
+                raise
+            self._tell(what, str(response.status), began)
             if response.status != 200:
-                body, _ = await _body(response, MAX_ERROR)
-                raise self._failure(what, response.status, body, response.headers)
+                async with self._within(what, self.timeout):
+                    body, _ = await _body(response, MAX_ERROR)
+                shown = self.pool.redact(body)
+                raise self._failure(what, response.status, shown, response.headers)
             while chunk := await self._chunk(what, response, silence):
                 yield chunk
 
+    def ended(self, what: Call, status: wire.Status) -> errors.ApiError:
+        """The exception for a Status that ended a stream."""
+        text = self.pool.redact((status.message or "").encode()).decode()
+        return failures.from_status(what.what, msgspec.structs.replace(status, message=text))
+
     async def _chunk(self, what: Call, response: aiohttp.ClientResponse, silence: float) -> bytes:
+        async with self._within(what, silence):
+            return await response.content.readany()
+
+    @contextlib.asynccontextmanager
+    async def _within(self, what: Call, seconds: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(silence) as clock:
-                return await response.content.readany()
+            async with asyncio.timeout(seconds) as clock:
+                yield
         except TimeoutError:
             if not clock.expired():
                 raise
-            raise failures.timed_out(what.what, self.pool.server, silence) from None
+            raise failures.timed_out(what.what, self.pool.server, seconds) from None
 
     async def _whole(self, what: Call, max_bytes: int, seconds: float) -> RawResponse:
         async with self.pool.send(self._request(what), seconds) as response:
@@ -183,9 +207,14 @@ class Exchange:
         retry_after = _retry_after(headers.get("Retry-After", ""))
         return failures.from_answer(what.what, status, body, retry_after=retry_after)
 
-    def _tell(self, what: Call, code: str) -> None:
+    def _tell(self, what: Call, code: str, began: float) -> None:
         if self.observe is not None:
             self.observe(what.method, self.pool.server, code)
+        if log.isEnabledFor(logging.DEBUG):
+            path, _, _ = what.target.partition("?")
+            took = round(1000 * (time.monotonic() - began))
+            fields = {"method": what.method, "path": path, "status": code, "milliseconds": took}
+            log.debug("request", extra={**fields, "server": self.pool.server})
 
 
 async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> tuple[bytes, bool]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal, TextIO
 
 from dpucluster import errors
+from dpucluster.kube import exchange
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record carries; everything else came through ``extra``."""
@@ -24,7 +25,8 @@ def setup(format: str, verbosity: int, stream: TextIO | None = None) -> None:  #
     """Send the process's log to ``stream`` (standard error).
 
     ``verbosity`` 0 shows what an operator of the program needs, 1 also this project's details,
-    2 also those of libraries. Calling it again replaces what was set up before.
+    2 also every request to an API server and the details of libraries.
+    Calling it again replaces what was set up before.
 
     Raises:
         ConfigError: no such format.
@@ -41,6 +43,7 @@ def setup(format: str, verbosity: int, stream: TextIO | None = None) -> None:  #
     root.setLevel(logging.DEBUG if verbosity > 1 else logging.WARNING)
     own = logging.getLogger(__name__.partition(".")[0])
     own.setLevel(logging.DEBUG if verbosity > 0 else logging.INFO)
+    exchange.log.setLevel(logging.DEBUG if verbosity > 1 else logging.INFO)
 
 
 class TextFormatter(logging.Formatter):
