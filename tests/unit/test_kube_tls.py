@@ -30,6 +30,22 @@ def refused(**fields: Any) -> str:
     return str(caught.value)
 
 
+NAMES = ["a", "a.", "A_b-c.example", "127.0.0.1", "::1", "fe80::1%eth0", "\u00fc.example"]
+NO_NAMES = ["", ".", "..", ".a", "a..b", "a" * 64, "\u3002", "a\0b", "\ud800", "XN--\u00fc"]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_names(name: str) -> None:
+    """A certificate can be checked against any DNS name and address."""
+    assert tls.is_name(name)
+
+
+@pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
+def test_no_names(name: str) -> None:
+    """What the libraries would choke on, or take for no name at all, is none."""
+    assert not tls.is_name(name)
+
+
 def test_verifies() -> None:
     """The server's certificate and name are verified against the given authority only."""
     made = context()

@@ -23,6 +23,19 @@ def certificates(data: bytes) -> list[bytes]:
     return _CERTIFICATE.findall(data)
 
 
+def is_name(name: str) -> bool:
+    """Whether a server's certificate can be checked against ``name``.
+
+    On others the libraries fail in ways of their own, and take one of dots only (aiohttp strips
+    those at the end) as the wish to check no name at all.
+    """
+    try:
+        sent = name.encode("idna")
+    except UnicodeError:
+        return False
+    return sent.strip(b".") != b"" and b"\0" not in sent
+
+
 def ssl_context(
     connection: connections.Connection, credentials: connections.Credentials | None = None
 ) -> ssl.SSLContext:

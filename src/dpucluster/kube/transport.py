@@ -124,10 +124,11 @@ class Transport:
     def _translated(self, what: str) -> Iterator[None]:
         try:
             yield
-        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError, UnicodeError) as error:
             raise failures.from_library(what, self.server, error) from error
 
     async def _authenticated(self, request: Request) -> aiohttp.ClientResponse:
+        self._refuse_if_closed()
         source = self.connection.credentials
         own = await source.credentials() if source else connections.Credentials()
         response = await self._send_as(own, request)
@@ -142,22 +143,43 @@ class Transport:
     async def _send_as(
         self, own: connections.Credentials, request: Request
     ) -> aiohttp.ClientResponse:
+        url, server_name = self._url(request), self._server_name(request)
         headers = [*request.headers, *_impersonation(self.connection.impersonate)]
         if own.token:
             self._token = own.token.encode()
             headers.append(("Authorization", f"Bearer {own.token}"))
         guarded = () if request.guard is None else (functools.partial(_fence, request.guard),)
+        context = await self._ssl(own)
+        # A session got any earlier could have been closed in the meantime.
         return await self._session(streaming=request.streaming).request(
             request.method,
-            yarl.URL(self.server.rstrip("/") + request.target, encoded=True),
+            url,
             headers=headers,
             data=_payload(request.body),
-            ssl=await self._ssl(own),
-            server_hostname=self.connection.tls_server_name or None,
+            ssl=context,
+            server_hostname=server_name,
             proxy=self.connection.proxy_url or None,
             allow_redirects=False,
             middlewares=guarded,
         )
+
+    def _url(self, request: Request) -> yarl.URL:
+        try:
+            url = yarl.URL(self.server.rstrip("/") + request.target, encoded=True)
+            host = url.raw_host or ""
+        except ValueError:
+            host = ""
+        if not tls.is_name(host):
+            raise errors.ConnectFailed(f"{request.what}: {self.server} has no valid host name")
+        return url
+
+    def _server_name(self, request: Request) -> str | None:
+        """What the certificate is checked against; None: the host of the URL."""
+        name = self.connection.tls_server_name
+        if name and not tls.is_name(name):
+            told = f"tls-server-name {name!a} is no host name"
+            raise errors.TlsFailed(f"{request.what}: {told}")
+        return name or None
 
     async def _ssl(self, own: connections.Credentials) -> ssl.SSLContext | bool:
         """The context for these credentials, kept until other certificates come."""
@@ -170,9 +192,12 @@ class Transport:
                 self._tls = own, context
             return self._tls[1]
 
-    def _session(self, *, streaming: bool) -> aiohttp.ClientSession:
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise errors.ConnectFailed(f"the client of {self.server} is closed")
+
+    def _session(self, *, streaming: bool) -> aiohttp.ClientSession:
+        self._refuse_if_closed()
         if streaming not in self._sessions:
             self._sessions[streaming] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
