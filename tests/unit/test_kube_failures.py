@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 from typing import Any
 
@@ -81,6 +82,10 @@ def connector_error(cause: OSError) -> aiohttp.ClientConnectorError:
     return aiohttp.ClientConnectorError(key, cause)
 
 
+def dns_error(cause: OSError) -> aiohttp.ClientConnectorDNSError:
+    return aiohttp.ClientConnectorDNSError(connector_error(cause)._conn_key, cause)
+
+
 def test_who_speaks_http() -> None:
     """An answer that cannot be parsed is told apart from a proxy that refuses, which is HTTP."""
     request = aiohttp.RequestInfo(yarl.URL(SERVER), "GET", multidict.CIMultiDictProxy(NO_HEADERS))
@@ -127,6 +132,8 @@ def test_handshake(reason: str, text: str) -> None:
         (aiohttp.ClientPayloadError(), "was cut off"),
         (aiohttp.InvalidURL("x"), "no URL"),
         (OSError("odd"), "failed: odd"),
+        (UnicodeError("label empty or too long"), "no valid host name"),
+        (dns_error(socket.gaierror(-2, "Name not known")), "cannot be resolved: Name not known"),
     ],
     ids=str,
 )

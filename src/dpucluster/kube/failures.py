@@ -121,7 +121,7 @@ def _tls_text(server: str, error: ssl.SSLError) -> str:
 def _connect_text(server: str, error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorDNSError():
-            text = f"the name of {server} cannot be resolved: {error.os_error}"
+            text = f"the name of {server} cannot be resolved: {_cause(error)}"
         case aiohttp.ClientHttpProxyError():
             text = f"the proxy on the way to {server} answered HTTP {error.status}"
         case aiohttp.ClientProxyConnectionError():
@@ -134,6 +134,8 @@ def _connect_text(server: str, error: Exception) -> str:
             text = f"{server} did not answer as an HTTP server does"
         case aiohttp.ClientPayloadError():
             text = f"the answer of {server} was cut off"
+        case UnicodeError():
+            text = f"{server} or its proxy has no valid host name"
         case aiohttp.InvalidURL():
             text = f"{server} is no URL that could be connected to"
         case _:

@@ -75,7 +75,7 @@ def _answer(question: _Question, future: asyncio.Future[list[abc.ResolveResult]]
     def tell() -> None:
         if failed is not None:
             future.set_exception(
-                OSError(str(failed)) if isinstance(failed, UnicodeError) else failed
+                OSError("no valid host name") if isinstance(failed, UnicodeError) else failed
             )
         else:
             future.set_result(found)
