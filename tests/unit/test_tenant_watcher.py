@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import gc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -52,6 +53,12 @@ class World:
         self.secret: Diagnosis | None = Diagnosis(problem=MISSING)
         self.accepted: set[str] = set()
         self.answer_after = 0.01
+        self.survey_after = 0.0
+        self.survey_error: Exception | None = None
+        self.probe_error: Exception | None = None
+        self.is_admin: bool | None = True
+        self.reviews = 0
+        self.connects = 0
         self.probes: list[tuple[float, str, bool]] = []
         self.open: list[Connection] = []
         self.told: list[TenantState] = []
@@ -60,8 +67,8 @@ class World:
         shared = Shared(
             options=ProbeOptions(),
             clock=self.clock,
-            pace=Pace(),
-            connect=lambda diagnosis: Connection(self, diagnosis),
+            pace=Pace(self.clock),
+            connect=self.connect,
             probed=lambda _: None,
         )
         self.watcher = Watcher(
@@ -71,6 +78,11 @@ class World:
             changed=lambda _, new: self.told.append(new),
             kinship=lambda _diagnosis, _identity: (),
         )
+
+    def connect(self, diagnosis: Diagnosis) -> Connection:
+        """Count what is made."""
+        self.connects += 1
+        return Connection(self, diagnosis)
 
     def put(self, token: str) -> None:
         """Write a kubeconfig into the Secret; the watcher is told as by the informer."""
@@ -125,6 +137,8 @@ class Connection:
     world: World
     diagnosis: Diagnosis
     closed: bool = False
+    rests: int = 0
+    asking: int = 0
     kubeconfig: UntrustedKubeconfig = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,7 +150,9 @@ class Connection:
         """As the world says when the answer comes."""
         started = self.world.clock.monotonic()
         token = self.kubeconfig.token or ""
-        await self.world.clock.sleep(self.world.answer_after)
+        await self._asked(self.world.answer_after)
+        if self.world.probe_error is not None:
+            raise self.world.probe_error
         ok = token in self.world.accepted
         self.world.probes.append((started - 1000, token, ok))
         if ok:
@@ -145,11 +161,29 @@ class Connection:
 
     async def survey(self) -> Survey:
         """Always the same."""
-        return Survey("v1", 1, is_cluster_admin=True)
+        await self._asked(self.world.survey_after)
+        if self.world.survey_error is not None:
+            raise self.world.survey_error
+        return Survey("v1", 1)
+
+    async def is_cluster_admin(self) -> bool | None:
+        """As the world says."""
+        self.world.reviews += 1
+        await self._asked(self.world.survey_after)
+        return self.world.is_admin
+
+    async def _asked(self, seconds: float) -> None:
+        self.asking += 1
+        try:
+            await self.world.clock.sleep(seconds)
+        finally:
+            self.asking -= 1
 
     async def rest(self) -> None:
-        """A closed connection is not asked to rest."""
+        """Neither a closed connection nor one in use is asked to rest: questions would fail."""
         assert not self.closed
+        assert not self.asking
+        self.rests += 1
 
     async def aclose(self) -> None:
         """Closed once."""
@@ -332,6 +366,124 @@ async def test_nothing_is_left_open_at_the_end() -> None:
         await world.clock.advance(1)
         assert 2 == len(world.open)
     assert [] == world.open
+
+
+async def test_survey_that_ends_does_not_disturb_a_probe(world: World) -> None:
+    """Of a look and a survey the one that ends last closes the connection, once."""
+    world.survey_after = 1.0
+    world.answer_after = 0.1
+    await world.ready()
+    (connection,) = world.open
+    assert (1, 0) == (connection.asking, connection.rests)
+    world.answer_after = 5.0
+    world.watcher.wake()
+    await world.clock.advance(2)
+    assert (1, 0) == (connection.asking, connection.rests)
+    await world.clock.advance(5)
+    assert (0, 1) == (connection.asking, connection.rests)
+    assert all(ok for _, _, ok in world.probes)
+
+
+async def test_survey_outlasts_a_look(world: World) -> None:
+    """A look that ends meanwhile leaves the connection to the survey: one handshake for both."""
+    world.survey_after = 5.0
+    await world.ready()
+    (connection,) = world.open
+    assert (1, 0) == (connection.asking, connection.rests)
+    await world.clock.advance(10)
+    assert (0, 1) == (connection.asking, connection.rests)
+
+
+async def test_version_and_nodes_are_told_before_the_rights(world: World) -> None:
+    """One news brings both, and the last question does not hold it up."""
+    world.survey_after = 1.0
+    await world.ready()
+    told = len(world.told)
+    await world.clock.advance(0.2)
+    assert 1 == world.reviews
+    assert ("v1", 1) == (world.watcher.state.version, world.watcher.state.nodes_count)
+    assert told + 1 == len(world.told)
+    await world.clock.advance(10)
+    assert told + 1 == len(world.told)
+
+
+async def test_rights_are_asked_for_once_per_connection(world: World) -> None:
+    """A day of surveys asks once; new credentials are asked about anew."""
+    await world.ready()
+    await world.clock.advance(86_400)
+    assert 1 == world.reviews
+    world.accepted.add("new")
+    world.put("new")
+    await world.clock.advance(3600)
+    assert 2 == world.reviews
+
+
+async def test_missing_rights_are_warned_of_until_they_are_granted(world: World) -> None:
+    """Who follows the warning's advice sees it go with the next survey."""
+    world.is_admin = False
+    await world.ready()
+    assert ["NotClusterAdmin"] == [w.reason for w in world.watcher.state.warnings]
+    world.is_admin = True
+    await world.clock.advance(400)
+    assert () == world.watcher.state.warnings
+
+
+async def test_survey_that_fails_is_tried_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unexpected error of a survey is logged, leaves nothing open and stops no later one."""
+    world.survey_error = RuntimeError("odd")
+    await world.ready()
+    (connection,) = world.open
+    assert 1 == connection.rests
+    assert ["surveying a tenant failed"] == [record.getMessage() for record in caplog.records]
+    world.survey_error = None
+    await world.clock.advance(40)
+    assert "v1" == world.watcher.state.version
+
+
+async def test_connection_that_goes_takes_its_survey_along(world: World) -> None:
+    """A survey of an old connection neither ends nor replaces that of the next one."""
+    world.survey_after = 5.0
+    await world.ready()
+    world.accepted.add("new")
+    world.put("new")
+    await world.clock.advance(1)
+    (connection,) = world.open
+    assert ("new", 1) == (connection.kubeconfig.token, connection.asking)
+    await world.clock.advance(20)
+    assert "v1" == world.watcher.state.version
+    assert (0, 1) == (connection.asking, connection.rests)
+
+
+async def test_secret_that_is_changed_back_needs_no_connection(world: World) -> None:
+    """Content that the connection in use was made with is not connected with again."""
+    await world.ready()
+    world.put("wrong")
+    await world.clock.advance(1)
+    world.put("old")
+    await world.clock.advance(1)
+    assert 2 == world.connects
+    assert ["old"] == [connection.kubeconfig.token for connection in world.open]
+
+
+async def test_probe_given_up_fails_silently(world: World) -> None:
+    """The error of a probe that nobody waits for any more is nobody's news."""
+    lost: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+    await world.ready()
+    world.answer_after = 1.0
+    world.watcher.wake()
+    await world.clock.advance(0.5)
+    world.probe_error = RuntimeError("odd")
+    probe = next(t for t in asyncio.all_tasks() if "_asked" in repr(t.get_coro()))
+    probe.add_done_callback(lambda _: world.put("new"))
+    await world.clock.advance(1)
+    world.probe_error = None
+    await world.clock.advance(60)
+    del probe
+    gc.collect()
+    assert [] == lost
 
 
 Step = Callable[[World], None]

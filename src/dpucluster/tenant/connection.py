@@ -42,6 +42,10 @@ class TenantConnection:
         """What the server tells beyond its health, as far as it does."""
         return await tenant_probe.survey(self._client)
 
+    async def is_cluster_admin(self) -> bool | None:
+        """Whether the user may do everything; None: the server does not say."""
+        return await tenant_probe.is_cluster_admin(self._client)
+
     async def rest(self) -> None:
         """Close the connections until the next question; what is under way fails."""
         await self._client.disconnect()

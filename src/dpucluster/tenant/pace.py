@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
+
+from dpucluster.runtime import clock as clocks
 
 QUICK = 0.02
 """Seconds in which the event loop comes round when it has a little to do, not too much."""
@@ -20,14 +21,15 @@ class Pace:
     that begin together, when the process starts, do not run into each other's time limits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: clocks.Clock) -> None:
+        self._clock = clock
         self._turn = asyncio.Lock()
 
     async def turn(self) -> None:
         """Return when it is this caller's turn; first come, first served."""
         async with self._turn:
             for _ in range(ROUNDS):
-                before = time.monotonic()
+                before = self._clock.monotonic()
                 await asyncio.sleep(0)
-                if time.monotonic() - before < QUICK:
+                if self._clock.monotonic() - before < QUICK:
                     return

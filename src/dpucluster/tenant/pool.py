@@ -83,7 +83,7 @@ class TenantPool:
         self._shared = Shared(
             options=options,
             clock=clock,
-            pace=Pace(),
+            pace=Pace(clock),
             connect=functools.partial(TenantConnection, options=options, clock=clock),
             probed=counted.probed,
         )

@@ -20,7 +20,7 @@ from dpucluster.tenant.health import ProbeResult
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.state import Survey
 
-__all__ = ["ProbeResult", "Survey", "probe", "survey"]
+__all__ = ["ProbeResult", "Survey", "is_cluster_admin", "probe", "survey"]
 
 MAX_BODY = 64 * 1024
 """A namespace and the list of failing checks are a few KiB."""
@@ -29,7 +29,7 @@ MAX_NODE = 1024 * 1024
 """One Node with everything it carries; etcd takes no object above 1.5 MiB."""
 
 SURVEY_TIMEOUT = 10.0
-"""For all questions of a survey, which nobody waits for."""
+"""For the questions of a survey, which nobody waits for."""
 
 
 async def probe(
@@ -48,19 +48,30 @@ async def probe(
 
 
 async def survey(client: kube_client.Client, *, seconds: float = SURVEY_TIMEOUT) -> Survey:
-    """Version, number of nodes, and whether the user is cluster-admin, each as far as it is told.
+    """Version and number of nodes, each as far as it is told.
 
-    A user who may review nothing or list no nodes is no error here.
+    One after the other, on the connection that the probe before has left open. A user who may list
+    no nodes is no error here.
     """
     found = Survey()
     try:
         async with asyncio.timeout(seconds):
             found = dataclasses.replace(found, version=await _version(client))
             found = dataclasses.replace(found, nodes_count=await _nodes_count(client))
-            found = dataclasses.replace(found, is_cluster_admin=await _is_admin(client))
     except (TimeoutError, errors.DpuClusterError):
         return found
     return found
+
+
+async def is_cluster_admin(
+    client: kube_client.Client, *, seconds: float = SURVEY_TIMEOUT
+) -> bool | None:
+    """Whether the user may do everything; None: the server does not say."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _is_admin(client)
+    except (TimeoutError, errors.DpuClusterError):
+        return None
 
 
 async def _asked(client: kube_client.Client, peer: answers.Peer, seconds: float) -> Problem | str:

@@ -22,33 +22,27 @@ from dpucluster.runtime import clock as clocks
 from dpucluster.tenant import diagnosis as tenant_diagnosis
 from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import state as tenant_state
+from dpucluster.tenant import surveyor
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health, ProbeOptions, ProbeResult
 from dpucluster.tenant.pace import Pace
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.secret import Target
-from dpucluster.tenant.state import Survey, TenantState
+from dpucluster.tenant.state import TenantState
 
 log = logging.getLogger(__name__)
-
-SURVEY_INTERVAL = 300.0
-"""Version and node count are for people to read; five minutes old is new enough."""
 
 IDLE = 3600.0
 """The wait where only a change of the Secret can bring news."""
 
 
-class Connection(Protocol):
+class Connection(surveyor.Source, Protocol):
     """What a watcher needs of a ``TenantConnection``."""
 
     kubeconfig: UntrustedKubeconfig
 
     async def probe(self) -> ProbeResult:
         """One verdict."""
-        ...
-
-    async def survey(self) -> Survey:
-        """What is nice to know."""
         ...
 
     async def rest(self) -> None:
@@ -135,9 +129,13 @@ class Watcher:
         self._health = Health()
         self._candidate_health = Health()
         self._identity = ""
-        self._survey = Survey()
-        self._surveying: asyncio.Task[None] | None = None
-        self._survey_due = 0.0
+        self._is_looking = False
+        self._surveyor = surveyor.Surveyor(
+            clock=shared.clock,
+            retry=shared.options.interval,
+            told=self._publish,
+            ended=self._rest,
+        )
         self.state = self._told = self._compose()
 
     def wake(self) -> None:
@@ -175,12 +173,16 @@ class Watcher:
             return self._options.interval
 
     async def _look(self) -> None:
-        await self._read()
-        answers = await self._tried()
-        if answers is not None:
-            await self._judge(answers)
-        self._publish()
-        await self._rest()
+        self._is_looking = True
+        try:
+            await self._read()
+            answers = await self._tried()
+            if answers is not None:
+                await self._judge(answers)
+            self._publish()
+        finally:
+            self._is_looking = False
+            await self._rest()
 
     # The Secret
 
@@ -212,13 +214,12 @@ class Watcher:
         if tried is not None and tried.kubeconfig == found.kubeconfig:
             return False
         await self._drop_candidate()
-        connection = self._shared.connect(found)
         if self._current is None or not self._is_worth_keeping():
             await self._drop_current()
-            self._current = connection
+            self._current = self._shared.connect(found)
             self._health = dataclasses.replace(self._health, failures=0)
         elif self._current.kubeconfig != found.kubeconfig:  # else it was changed back
-            self._candidate = connection
+            self._candidate = self._shared.connect(found)
         return True
 
     def _is_worth_keeping(self) -> bool:
@@ -239,6 +240,8 @@ class Watcher:
             finally:
                 probing.cancel()
                 await asyncio.wait({probing})
+                if not probing.cancelled():
+                    probing.exception()  # of one given up: nobody else will ask for it
         return None
 
     async def _is_answered(self, probing: asyncio.Task[_Answers]) -> bool:
@@ -273,7 +276,8 @@ class Watcher:
         self._identity = answers.verdict.identity or self._identity
         if self._is_down(self._health) and self._is_stale():
             await self._give_up_old()
-        self._survey_if_due()
+        if self._health.ok and self._current is not None:
+            self._surveyor.begin(self._current)
 
     async def _swap(self) -> None:
         """The new credentials answer: the old connection has served."""
@@ -297,29 +301,14 @@ class Watcher:
             health, was_ready=True, threshold=self._options.failure_threshold
         )
 
-    def _survey_if_due(self) -> None:
-        due = self._health.ok and self._clock.monotonic() >= self._survey_due
-        if due and self._surveying is None and self._current is not None:
-            self._surveying = asyncio.create_task(self._surveyed(self._current))
-
-    async def _surveyed(self, connection: Connection) -> None:
-        """Ask what is nice to know; nobody waits for it and nothing hangs on it."""
-        found = await connection.survey()
-        await connection.rest()
-        self._survey = self._survey.updated(found)
-        pause = SURVEY_INTERVAL if found.version else self._options.interval
-        self._survey_due = self._clock.monotonic() + pause
-        self._surveying = None
-        self._publish()
-
     # Letting go
 
     async def _rest(self) -> None:
-        """No connection stays open between two looks; a survey closes its own when it is done."""
-        if self._current is not None and self._surveying is None:
-            await self._current.rest()
-        if self._candidate is not None:
-            await self._candidate.rest()
+        """No connection stays open that is not used; of a look and a survey the last one rests."""
+        for connection in (self._current, self._candidate):
+            # Asked for each anew: the next look may begin while the first one is closed.
+            if connection and not self._is_looking and not self._surveyor.is_asking:
+                await connection.rest()
 
     async def _drop(self) -> None:
         """Forget everything that was learned through the Secret."""
@@ -327,7 +316,7 @@ class Watcher:
         await self._drop_current()
         self._health = Health()
         self._identity = ""
-        self._survey = Survey()
+        self._surveyor.forget()
 
     async def _drop_candidate(self) -> None:
         dropped, self._candidate = self._candidate, None
@@ -337,10 +326,7 @@ class Watcher:
 
     async def _drop_current(self) -> None:
         dropped, self._current = self._current, None
-        if self._surveying is not None:
-            self._surveying.cancel()
-            self._surveying = None
-        self._survey_due = 0.0
+        await self._surveyor.stop()
         if dropped is not None:
             await dropped.aclose()
 
@@ -365,19 +351,19 @@ class Watcher:
     def _compose(self) -> TenantState:
         if self._diagnosis is None:
             return TenantState()
-        self._diagnosis = tenant_diagnosis.reassess(self._diagnosis, self._clock.now())
+        survey = self._surveyor.found
         return TenantState(
             diagnosis=self._diagnosis,
             health=self._health,
-            version=self._survey.version,
-            nodes_count=self._survey.nodes_count,
+            version=survey.version,
+            nodes_count=survey.nodes_count,
             identity=self._identity,
             warnings=(*self._diagnosis.warnings, *self._warnings(self._diagnosis)),
         )
 
     def _warnings(self, diagnosis: Diagnosis) -> tuple[Problem, ...]:
         found = list(self._kinship(diagnosis, self._identity)) if self._identity else []
-        if self._survey.is_cluster_admin is False:
+        if self._surveyor.found.is_cluster_admin is False:
             found.append(tenant_state.not_cluster_admin(diagnosis))
         refused = self._candidate_health.problem
         if refused is not None and self._is_down(self._candidate_health):
@@ -385,6 +371,8 @@ class Watcher:
         return tuple(found)
 
     def _publish(self, *, tell: bool = True) -> None:
+        if self._diagnosis is not None:
+            self._diagnosis = tenant_diagnosis.reassess(self._diagnosis, self._clock.now())
         self.state = self._compose()
         threshold = self._options.failure_threshold
         if tell and tenant_state.differs(self._told, self.state, threshold=threshold):
