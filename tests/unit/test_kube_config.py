@@ -183,6 +183,12 @@ def test_not_in_cluster() -> None:
         (kubeconfig(cluster={"server": ""}), "server is missing"),
         (kubeconfig(cluster={"server": "ftp://a"}), "https:// or http://"),
         (kubeconfig(cluster={"proxy-url": "socks5://a"}), "proxy-url"),
+        (kubeconfig(cluster={"proxy-url": "http://[::1"}), "proxy-url is no URL"),
+        (kubeconfig(cluster={"server": "https://[::1"}), "server is no URL"),
+        (kubeconfig(cluster={"server": "https://a:port"}), "server is no URL"),
+        (kubeconfig(cluster={"server": "https://:6443"}), "server names no host"),
+        (kubeconfig(cluster={"server": "https://a..b:6443"}), "server names no host"),
+        (kubeconfig(cluster={"tls-server-name": ".."}), "tls-server-name is no host name"),
         (kubeconfig(cluster={"certificate-authority": "no"}), "cannot read"),
         (kubeconfig(cluster={"certificate-authority-data": "%"}), "not base64"),
         (

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from dpucluster import errors
 from dpucluster.kube import connection as connections
-from dpucluster.kube import credential_files, exec_plugin, kubeconfig_file
+from dpucluster.kube import credential_files, exec_plugin, kubeconfig_file, tls
 from dpucluster.kube.connection import Connection
 
 __all__ = ["Connection", "in_cluster", "load"]
@@ -116,7 +116,7 @@ def _to_server(cluster: kubeconfig_file.Cluster, beside: Path, where: str) -> Co
         server=_server(cluster.server, where),
         ca_data=authority,
         insecure=cluster.insecure_skip_tls_verify,
-        tls_server_name=cluster.tls_server_name,
+        tls_server_name=_tls_server_name(cluster.tls_server_name, where),
         proxy_url=_proxy(cluster.proxy_url, where),
     )
 
@@ -125,15 +125,33 @@ def _server(server: str, where: str) -> str:
     if not server:
         raise errors.ConfigError(f"{where}: server is missing")
     address = server if "://" in server else f"https://{server}"
-    if urllib.parse.urlsplit(address).scheme not in ("https", "http"):
-        raise errors.ConfigError(f"{where}: server must begin with https:// or http://")
+    _check_url(address, f"{where}: server")
     return address.rstrip("/")
 
 
 def _proxy(url: str, where: str) -> str:
-    if url and urllib.parse.urlsplit(url).scheme not in ("http", "https"):
-        raise errors.ConfigError(f"{where}: proxy-url must begin with http:// or https://")
+    if url:
+        _check_url(url, f"{where}: proxy-url")
     return url
+
+
+def _check_url(url: str, what: str) -> None:
+    """Refuse at the start what no request could be sent to."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_host = tls.is_name(parts.hostname or "") and parts.port != 0
+    except ValueError:  # may quote the password of a proxy
+        raise errors.ConfigError(f"{what} is no URL") from None
+    if parts.scheme not in ("https", "http"):
+        raise errors.ConfigError(f"{what} must begin with https:// or http://")
+    if not is_host:
+        raise errors.ConfigError(f"{what} names no host")
+
+
+def _tls_server_name(name: str, where: str) -> str:
+    if name and not tls.is_name(name):
+        raise errors.ConfigError(f"{where}: tls-server-name is no host name")
+    return name
 
 
 def _inline_or_file(data: str, file: str, beside: Path, where: str) -> bytes | None:
