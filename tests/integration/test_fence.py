@@ -12,9 +12,11 @@ import pytest
 import uvloop
 
 from dpucluster import errors
+from dpucluster.api.meta import ObjectMeta
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.localplane.plane import ControlPlane
+from dpucluster.runtime import events
 from tests.support import clients
 from tests.support.proxy import ApiProxy
 
@@ -85,3 +87,21 @@ def test_the_fence_costs_no_time(proxy: ApiProxy, loop: str) -> None:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         assert runner.run(both()) < 20 * 0.2
+
+
+async def test_events_of_a_lost_role_are_dropped(proxy: ApiProxy, namespace: str) -> None:
+    """An Event whose guard objects when its turn comes is not sent; the next one is."""
+    about = kinds.reference(
+        kinds.SECRETS, ObjectMeta(name="a", namespace=namespace, uid="uid-a", resource_version="1")
+    )
+    async with clients.through(proxy) as client:
+        recorder = events.EventRecorder(client, controller="test.example.com", instance="pod-1")
+        sending = asyncio.create_task(recorder.run())
+        for note, guard in {"lost": objects_at(1), "held": lambda: None}.items():
+            recorder.emit(
+                about, type_="Normal", reason="Test", action="Look", note=note, guard=guard
+            )
+        assert await recorder.flush(10)
+        sending.cancel()
+        stored = (await client.list(kinds.EVENTS, namespace)).items
+    assert ["held"] == [event.note for event in stored]
