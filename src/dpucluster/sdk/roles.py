@@ -68,8 +68,8 @@ class Unelected:
         try:
             await asyncio.Event().wait()
         finally:
-            self._runs = False
             await on_stopped()
+            self._runs = False
 
 
 class RoleRunner:
