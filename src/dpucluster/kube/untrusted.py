@@ -189,7 +189,7 @@ class _Fields:
         """Text that will be shown to people."""
         value = self.text(name)
         if len(value) > most:
-            self.refuse(name, f"is longer than {most} characters: shorten it")
+            self.refuse(name, f"is longer than {most} characters: give a shorter one")
         return value
 
     def below(self, name: str, path: str) -> _Fields:
