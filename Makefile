@@ -62,7 +62,7 @@ test: binaries ## All tests of everyday use, on real control planes
 
 .PHONY: soak
 soak: binaries ## The long tests: 50 kills, chaos by the minute
-	@$(BIN)/python -m pytest tests/soak --timeout 3600 -m soak $(ARGS)
+	@$(BIN)/python -m pytest tests --timeout 3600 -m soak $(ARGS)
 
 .PHONY: bench
 bench: binaries ## Time, writes, CPU and memory of 1,000 clusters against a bare client
