@@ -134,6 +134,14 @@ async def test_retry_after_is_honoured(bench: Bench) -> None:
     assert 0.0 == bench.errors
 
 
+async def test_retry_after_is_bounded(bench: Bench) -> None:
+    """A server that asks for a day gets two minutes."""
+    bench.answers[A] = errors.TooManyRequests("slow", status=429, retry_after=86_400.0)
+    bench.controller.enqueue(A)
+    await bench.clock.advance(121)
+    assert 2 == len(bench.calls)
+
+
 async def test_expected_error(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """An expected error is one line without a traceback, retried ever more slowly, told once."""
     bench.answers[A] = errors.Forbidden("no right", status=403)

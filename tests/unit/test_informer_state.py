@@ -77,9 +77,9 @@ PAUSES: dict[str, tuple[Outcome, float]] = {
     "cut at once: longer and longer": (Broken(CUT, "5", 0.1), 30.0),
     "410 at once: longer and longer": (Broken(GONE, "5", 0.1), 30.0),
     "no list: longer and longer": (Broken(CUT), 30.0),
-    "the server asks for more: as long as it asks": (
-        Broken(errors.TooManyRequests("slow", status=429, retry_after=50.0)),
-        50.0,
+    "the server asks for more: no longer than the longest pause": (
+        Broken(errors.TooManyRequests("slow", status=429, retry_after=86_400.0)),
+        30.0,
     ),
 }
 
@@ -88,6 +88,12 @@ PAUSES: dict[str, tuple[Outcome, float]] = {
 def test_pause(outcome: Outcome, wanted: float) -> None:
     """After six failures in a row, each outcome is followed by the pause its name says."""
     assert wanted == watch_state.pause(outcome, tired())
+
+
+def test_the_server_asks_for_patience() -> None:
+    """A pause it asks for is kept, where it is longer than the next one would be anyway."""
+    broken = Broken(errors.TooManyRequests("slow", status=429, retry_after=7.0))
+    assert 7.0 == watch_state.pause(broken, tired(0))
 
 
 def test_a_list_is_no_progress() -> None:

@@ -32,6 +32,11 @@ class Backoff:
         self._failures = 0
 
     @property
+    def cap(self) -> float:
+        """The longest pause, also for a server that asks for more patience."""
+        return self._cap
+
+    @property
     def failures(self) -> int:
         """How often it failed since the last progress."""
         return self._failures

@@ -16,6 +16,7 @@ from dpucluster.api.meta import Key
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.runtime import queue as work_queue
+from dpucluster.runtime import schedule
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,8 @@ def judge(error: BaseException) -> Verdict:
         case errors.LeadershipLost():
             return Verdict(DROPPED)
         case errors.ApiError(retry_after=float() | int() as seconds) if seconds > 0:
-            return Verdict(REQUEUE_AFTER, after=float(seconds))
+            # Not longer than any other pause, or one odd answer would stop a key for a day.
+            return Verdict(REQUEUE_AFTER, after=min(float(seconds), schedule.MAX_DELAY))
         case errors.DpuClusterError():
             return Verdict(ERROR, retry=True)
         case _:

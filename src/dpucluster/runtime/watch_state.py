@@ -99,7 +99,8 @@ def pause(outcome: Outcome, backoff: backoffs.Backoff) -> float:
     if outcome.is_quiet:
         return 0.0
     wanted = outcome.error.retry_after if isinstance(outcome.error, errors.ApiError) else None
-    return max(backoff.next(), wanted or 0.0)
+    # Not longer than any other pause, or one odd answer would stop a cache for a day.
+    return max(backoff.next(), min(wanted or 0.0, backoff.cap))
 
 
 def _can_resume(error: Exception | None) -> bool:
