@@ -44,9 +44,9 @@ class Script:
         await asyncio.Event().wait()
         yield
 
-    async def list(self, resource: Any, namespace: str = "", *, label_selector: str = "") -> Any:
+    async def list(self, resource: Any, namespace: str = "") -> Any:
         """Implements Source."""
-        del resource, namespace, label_selector
+        del resource, namespace
         self.lists += 1
         if isinstance(self.listing, Exception):
             raise self.listing
@@ -58,11 +58,10 @@ class Script:
         namespace: str = "",
         *,
         resource_version: str,
-        label_selector: str = "",
         server_timeout: int = 0,
     ) -> AsyncGenerator[Any, None]:
         """Implements Source."""
-        del resource, namespace, label_selector, server_timeout
+        del resource, namespace, server_timeout
         self.versions.append(resource_version)
         async with contextlib.aclosing(self.watching()) as events:
             async for event in events:
@@ -126,6 +125,26 @@ async def closed() -> AsyncGenerator[Any, None]:
 async def one_bookmark() -> AsyncGenerator[Any, None]:
     """A watch that tells a bookmark and ends."""
     yield wire.Bookmark("7")
+
+
+def undecodable(*names: str, version: str = "1", namespace: str = "ns") -> wire.Listing[Any]:
+    """A list in which nothing can be read."""
+    keys = [Key(namespace, name) for name in names]
+    return wire.Listing([], [wire.Undecodable(key, "?", version) for key in keys], "1")
+
+
+def test_unreadable_objects_are_remembered_while_they_are_there(
+    cache: informer.Informer[PartialObject], metrics: runtime_metrics.Metrics
+) -> None:
+    """Each is told once for a version; one that is gone from the list takes up no room."""
+    for listing in (undecodable("a", "b"), undecodable("a"), undecodable("a")):
+        cache.replace(listing, "")
+    assert {Key("ns", "a"): "1"} == cache._unreadable
+    assert 2 == metrics.sample("dpucluster_informer_undecodable_total", kind="Secret")
+    cache.replace(undecodable("c", namespace="other"), "other")
+    assert {Key("ns", "a"), Key("other", "c")} == cache._unreadable.keys()
+    cache.replace(undecodable(), "ns")
+    assert [Key("other", "c")] == list(cache._unreadable)
 
 
 HOT: dict[str, Watch] = {

@@ -46,7 +46,6 @@ class Informer(Generic[T]):
         resource: Resource[T],
         *,
         namespaces: Sequence[str] = (),
-        label_selector: str = "",
         indexes: Mapping[str, IndexFunction[T]] | None = None,
         clock: clocks.Clock = clocks.SYSTEM,
         metrics: runtime_metrics.Metrics | None = None,
@@ -65,7 +64,6 @@ class Informer(Generic[T]):
                 resource,
                 self,
                 namespace=namespace,
-                label_selector=label_selector,
                 optional=optional,
                 clock=clock,
                 metrics=self._metrics,
@@ -110,6 +108,7 @@ class Informer(Generic[T]):
 
     def replace(self, listing: wire.Listing[T], namespace: str) -> None:
         """A complete list of ``namespace`` (empty: of everything)."""
+        self._prune(listing, namespace)
         for bad in listing.undecodable:
             self._note(bad)
         keep = [bad.key for bad in listing.undecodable if bad.key is not None]
@@ -150,6 +149,15 @@ class Informer(Generic[T]):
                     "handler of changes failed",
                     extra={"kind": self._resource.kind, "object": str(delta.key)},
                 )
+
+    def _prune(self, listing: wire.Listing[T], namespace: str) -> None:
+        """Forget the unreadable objects that a complete list does not name any more."""
+        named = {bad.key for bad in listing.undecodable}
+        self._unreadable = {
+            key: version
+            for key, version in self._unreadable.items()
+            if key in named or (key is not None and namespace not in ("", key.namespace))
+        }
 
     def _note(self, bad: wire.Undecodable) -> None:
         if self._unreadable.get(bad.key) == bad.resource_version:

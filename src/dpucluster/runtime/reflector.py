@@ -31,9 +31,7 @@ balancers forget an idle connection, and not the same for all, or all come back 
 class Source(Protocol):
     """The part of ``kube.client.Client`` that is used here."""
 
-    async def list(
-        self, resource: Resource[T], namespace: str = "", *, label_selector: str = ""
-    ) -> wire.Listing[T]:
+    async def list(self, resource: Resource[T], namespace: str = "") -> wire.Listing[T]:
         """All objects."""
         ...
 
@@ -43,7 +41,6 @@ class Source(Protocol):
         namespace: str = "",
         *,
         resource_version: str,
-        label_selector: str = "",
         server_timeout: int = ...,
     ) -> AsyncGenerator[wire.WatchEvent[T], None]:
         """Changes since ``resource_version``."""
@@ -81,7 +78,6 @@ class Reflector(Generic[T]):
         sink: Sink[T],
         *,
         namespace: str = "",
-        label_selector: str = "",
         optional: bool = False,
         clock: clocks.Clock = clocks.SYSTEM,
         metrics: runtime_metrics.Metrics | None = None,
@@ -91,7 +87,6 @@ class Reflector(Generic[T]):
         self._resource = resource
         self._sink = sink
         self._namespace = namespace
-        self._label_selector = label_selector
         self._optional = optional
         self._clock = clock
         self._metrics = metrics or runtime_metrics.Metrics()
@@ -118,9 +113,7 @@ class Reflector(Generic[T]):
     async def _list(self) -> watch_state.Outcome:
         self._metrics.informer_lists.labels(kind=self._resource.kind).inc()
         try:
-            listing = await self._source.list(
-                self._resource, self._namespace, label_selector=self._label_selector
-            )
+            listing = await self._source.list(self._resource, self._namespace)
             self._sink.replace(listing, self._namespace)
         except errors.NotFound as error:
             if self._optional:
@@ -153,7 +146,6 @@ class Reflector(Generic[T]):
             self._resource,
             self._namespace,
             resource_version=resource_version,
-            label_selector=self._label_selector,
             server_timeout=random.randint(*WATCH_SECONDS),  # noqa: S311 - no secret
         )
 
