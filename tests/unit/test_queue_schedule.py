@@ -92,7 +92,7 @@ class Model(RuleBasedStateMachine):
         assert self.ready == list(self.real._ready)
         assert self.running == set(self.real._running)
         assert min(self.due.values(), default=None) == self.real.next_due()
-        assert len(self.due) == self.real.waiting
+        assert self.due == self.real._due
 
 
 TestModel = Model.TestCase

@@ -55,11 +55,6 @@ class Schedule:
         return len(self._ready)
 
     @property
-    def waiting(self) -> int:
-        """How many keys wait for their time."""
-        return len(self._due)
-
-    @property
     def running(self) -> list[float]:
         """When each of the running keys was started."""
         return list(self._running.values())

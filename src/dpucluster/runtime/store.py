@@ -73,10 +73,6 @@ class Store(Generic[T]):
         """The cached object, or None."""
         return self._objects.get(key)
 
-    def keys(self) -> list[Key]:
-        """All keys."""
-        return list(self._objects)
-
     def values(self) -> list[T]:
         """All objects."""
         return list(self._objects.values())
