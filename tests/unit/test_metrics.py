@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
+
+import pytest
 
 from dpucluster.api.meta import Key
 from dpucluster.runtime import controller
@@ -66,6 +69,15 @@ def test_no_created_series() -> None:
     text = metrics.expose().decode()
     assert 'rest_client_requests_total{code="200",host="host:6443",method="GET"} 1.0' in text
     assert "_created" not in text
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="told by Linux only")
+def test_process() -> None:
+    """The process says of itself what every Go program does."""
+    found = types(runtime_metrics.Metrics().expose())
+    assert "gauge" == found["process_resident_memory_bytes"]
+    assert "counter" == found["process_cpu_seconds_total"]
+    assert runtime_metrics.Metrics().sample("process_open_fds") > 0
 
 
 def test_two_at_once() -> None:

@@ -140,6 +140,8 @@ class Metrics:
         )
 
     def _process(self) -> None:
+        # process_resident_memory_bytes and its like, where there is a /proc to read them from.
+        prometheus_client.ProcessCollector(registry=self.registry)
         self.loop_lag = self._gauge(
             "dpucluster_event_loop_lag_seconds", "How late the last heart-beat was."
         )
