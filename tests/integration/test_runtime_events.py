@@ -180,6 +180,63 @@ async def test_patience_that_is_asked_for(
     assert second.at - first.at >= 2
 
 
+async def test_failing_event_holds_up_nobody(
+    client: kube_client.Client, recorder: events.EventRecorder, proxy: ApiProxy, place: str
+) -> None:
+    """Others are told while one fails; it comes later, after it those about the same object."""
+    fault = proxy.answer(500, times=99, method="POST", path="/namespaces/bad/")
+    bad = [about("bad", f"{place}-{n}") for n in range(2 * events.SENDERS)]
+    async with running(recorder):
+        for regarding in bad:
+            tell(recorder, regarding, "first")
+            tell(recorder, regarding, "second")
+        for n in range(20):
+            tell(recorder, about(place, f"good-{n}"))
+        await clients.eventually(
+            lambda: len(proxy.requests("POST", f"/namespaces/{place}/")) >= 20, 20
+        )
+        assert fault.times < 99
+        assert not await recorder.flush(0.1)
+        proxy.clear()
+        proxy.answer(404, times=99, method="POST", path="/namespaces/bad/")
+        assert await recorder.flush(30)
+    assert 20 == len(await stored(client, place))
+
+
+async def test_order_of_one_object(
+    client: kube_client.Client, recorder: events.EventRecorder, proxy: ApiProxy, place: str
+) -> None:
+    """What is told about one object arrives in that order, whatever fails in between."""
+    async with running(recorder):
+        proxy.answer(500, times=2, method="POST", path="events")
+        for n in range(10):
+            for name in ("a", "b", "c"):
+                tell(recorder, about(place, name), f"note {n}")
+        assert await recorder.flush(30)
+    found = sorted(await stored(client, place), key=lambda e: int(e.metadata.resource_version))
+    for name in ("a", "b", "c"):
+        notes = [e.note for e in found if e.regarding.name == name]
+        assert [f"note {n}" for n in range(10)] == notes
+
+
+async def test_giving_up(
+    recorder: events.EventRecorder,
+    proxy: ApiProxy,
+    place: str,
+    metrics: runtime_metrics.Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An Event that always fails is dropped and counted in the end, and the next one follows."""
+    monkeypatch.setattr(events, "MAX_ATTEMPTS", 3)
+    proxy.answer(500, times=3, method="POST", path="events")
+    async with running(recorder):
+        tell(recorder, about(place), "lost")
+        tell(recorder, about(place), "told")
+        assert await recorder.flush(20)
+    assert ["told"] == [e.note for e in await stored(recorder._client, place)]
+    assert 1.0 == metrics.sample("dpucluster_events_dropped_total", reason="unreachable")
+
+
 async def test_refusal(
     recorder: events.EventRecorder,
     proxy: ApiProxy,
@@ -193,7 +250,7 @@ async def test_refusal(
         for name in ("a", "b", "c", "d"):
             tell(recorder, about(place, name))
         assert await recorder.flush(10)
-    assert ["d"] == [e.regarding.name for e in await stored(recorder._client, place)]
+    assert 1 == len(await stored(recorder._client, place))
     assert 3.0 == metrics.sample("dpucluster_events_dropped_total", reason="refused")
     assert 1 == len([r for r in caplog.records if r.levelno >= logging.WARNING])
 
