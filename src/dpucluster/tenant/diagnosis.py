@@ -16,7 +16,17 @@ from dpucluster.kube import kinds, untrusted
 from dpucluster.tenant import credentials, problem
 from dpucluster.tenant.problem import Problem
 
-__all__ = ["Diagnosis", "Facts", "Problem", "diagnose", "next_change", "reassess", "validity"]
+__all__ = [
+    "Diagnosis",
+    "Facts",
+    "Problem",
+    "diagnose",
+    "next_change",
+    "reassess",
+    "unreadable",
+    "validity",
+    "withheld",
+]
 
 EXPIRY_NOTICE = dt.timedelta(days=30)
 """How long before the end a renewal is asked for; kubeadm's own client certificates live a year."""
@@ -53,7 +63,7 @@ class Diagnosis:
 
     ``problem`` is None when the kubeconfig can be used; ``facts`` and ``kubeconfig`` are there
     also when the only problem is that the credentials have expired. ``where`` names the Secret and
-    its key.
+    its key. ``is_withheld``: this process may not read it, whatever it holds.
     """
 
     problem: Problem | None = None
@@ -61,12 +71,14 @@ class Diagnosis:
     warnings: tuple[Problem, ...] = ()
     kubeconfig: untrusted.UntrustedKubeconfig | None = dataclasses.field(default=None, repr=False)
     where: str = ""
+    is_withheld: bool = False
 
     @property
     def is_absent(self) -> bool:
         """Whether there is no Secret at all, or none is named."""
         absent = (problem.EMPTY_KUBECONFIG, problem.SECRET_NOT_FOUND)
-        return self.problem is not None and self.problem.reason in absent
+        named = self.problem is not None and self.problem.reason in absent
+        return named and not self.is_withheld
 
 
 def diagnose(
@@ -94,6 +106,27 @@ def diagnose(
         return Diagnosis(problem=Problem(error.reason, str(error)), where=where)
     warnings = _oddities(kubeconfig, facts, where, cluster)
     return reassess(Diagnosis(None, facts, warnings, kubeconfig, where), now)
+
+
+def withheld(*, cluster: Key, secret_name: str, refusal: str) -> Diagnosis:
+    """The verdict on a Secret that this process may not read; ``refusal`` is the server's."""
+    where = f"Secret {cluster.namespace}/{secret_name}"
+    text = (
+        f"{where}, named by spec.kubeconfig, may not be read by this controller: allow its user to "
+        f"get secrets in namespace {cluster.namespace} (apiGroups [''], resources [secrets], verbs "
+        f"[get]); the API server says: {refusal}"
+    )
+    return Diagnosis(problem=Problem(problem.SECRET_NOT_FOUND, text), where=where, is_withheld=True)
+
+
+def unreadable(*, cluster: Key, secret_name: str) -> Diagnosis:
+    """The verdict on a Secret that nobody here knows how to read; what is odd is not told."""
+    where = f"Secret {cluster.namespace}/{secret_name}"
+    text = (
+        f"{where}, named by spec.kubeconfig, cannot be read: it holds something that is not "
+        "understood here; export the kubeconfig again, and report this with the controller's log"
+    )
+    return Diagnosis(problem=Problem(problem.KUBECONFIG_INVALID, text), where=where)
 
 
 def reassess(diagnosis: Diagnosis, now: dt.datetime) -> Diagnosis:

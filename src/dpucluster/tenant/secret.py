@@ -24,6 +24,10 @@ log = logging.getLogger(__name__)
 RETRY_MAX = 30.0
 """Between two tries to fetch a Secret that is there and cannot be read."""
 
+PATIENCE = 3
+"""Refusals in a row, three seconds, before they are told: an API server that has just started
+refuses everybody until it has read its roles."""
+
 CONFIRM = 5.0
 """A Secret that was read before the cache knew it may be deleted before the cache knows, too."""
 
@@ -61,6 +65,8 @@ class SecretReader:
         self._judged: str | None = None
         self._read_version: str | None = None
         self._failures = 0
+        self._refusals = 0
+        self._is_refusal_told = False
 
     @property
     def retry_after(self) -> float | None:
@@ -72,8 +78,9 @@ class SecretReader:
     async def changed(self) -> Diagnosis | None:
         """The diagnosis of the Secret if it is another than at the last call, else None.
 
-        Also None when it cannot be read now (see ``retry_after``). What the cache does not have is
-        asked for once before it counts as missing: a Secret may be younger than the cache.
+        Also None when it cannot be read now (see ``retry_after``); that it may not be read is
+        another diagnosis. What the cache does not have is asked for once before it counts as
+        missing: a Secret may be younger than the cache.
         """
         if not self._secrets.synced.is_set():
             return None
@@ -84,16 +91,26 @@ class SecretReader:
         try:
             secret = await self._read()
         except errors.DpuClusterError as error:
-            self._failures += 1
-            extra = {"secret": str(self._target.secret), "error": str(error)}
-            log.warning("Secret cannot be read, trying again", extra=extra)
+            return self._failed(error)
+        version = secret.metadata.resource_version if secret else ""
+        # Remembered only when there is a diagnosis: who is cancelled meanwhile reads it again.
+        is_other = version != self._read_version or self._is_refusal_told
+        found = await asyncio.to_thread(self._diagnose, secret) if is_other else None
+        self._failures, self._refusals, self._is_refusal_told = 0, 0, False
+        self._judged, self._read_version = cached, version
+        return found
+
+    def _failed(self, error: errors.DpuClusterError) -> Diagnosis | None:
+        self._failures += 1
+        extra = {"secret": str(self._target.secret), "error": str(error)}
+        log.warning("Secret cannot be read, trying again", extra=extra)
+        self._refusals = self._refusals + 1 if isinstance(error, errors.Forbidden) else 0
+        if self._refusals < PATIENCE or self._is_refusal_told:
             return None
-        self._failures = 0
-        self._judged, before = cached, self._read_version
-        self._read_version = secret.metadata.resource_version if secret else ""
-        if self._read_version == before:
-            return None
-        return await asyncio.to_thread(self._diagnose, secret)
+        self._is_refusal_told = True
+        return tenant_diagnosis.withheld(
+            cluster=self._target.cluster, secret_name=self._target.secret_name, refusal=str(error)
+        )
 
     def unnamed(self) -> Diagnosis | None:
         """The diagnosis when no Secret is named, which needs no reading."""
@@ -116,10 +133,18 @@ class SecretReader:
             return None
 
     def _diagnose(self, secret: kinds.Secret | None) -> Diagnosis:
-        return tenant_diagnosis.diagnose(
-            secret,
-            cluster=self._target.cluster,
-            cluster_type=self._target.type,
-            secret_name=self._target.secret_name,
-            now=self._clock.now(),
-        )
+        try:
+            return tenant_diagnosis.diagnose(
+                secret,
+                cluster=self._target.cluster,
+                cluster_type=self._target.type,
+                secret_name=self._target.secret_name,
+                now=self._clock.now(),
+            )
+        except Exception as error:  # noqa: BLE001 - the content is a stranger's
+            # Neither message nor traceback: both may quote the content.
+            extra = {"secret": str(self._target.secret), "error": type(error).__name__}
+            log.error("Secret cannot be diagnosed", extra=extra)  # noqa: TRY400 - see above
+            return tenant_diagnosis.unreadable(
+                cluster=self._target.cluster, secret_name=self._target.secret_name
+            )
