@@ -8,7 +8,7 @@ import contextlib
 import datetime as dt
 import itertools
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -19,6 +19,7 @@ from dpucluster.kube import kinds
 from dpucluster.localplane import plane
 from dpucluster.runtime import informer
 from dpucluster.runtime import metrics as runtime_metrics
+from dpucluster.tenant import diagnosis as tenant_diagnosis
 from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import pool as tenant_pool
 from dpucluster.tenant.state import TenantState
@@ -204,6 +205,82 @@ async def test_secret_younger_than_the_cache_is_not_missing(
             proxy.cut_all()
             await bench.client.delete(kinds.SECRETS, "a", bench.namespace)
             await bench.until("a", lambda s: diagnosed(s) == "SecretNotFound")
+
+
+async def test_secret_that_may_not_be_read(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """That the controller lacks a right is told; what works goes on; granting it is noticed."""
+    good = [shared_tenant.client_kubeconfig(cluster="a", user=user) for user in ("one", "two")]
+    with ApiProxy(management.kubeconfig) as proxy:
+        async with watching(clients.through(proxy), namespace) as bench:
+            await bench.write("a", good[0])
+            bench.follow("a")
+            await bench.until("a", is_surveyed)
+            proxy.answer(403, times=99, method="GET", path="/secrets/a")
+            await bench.write("a", good[1])
+            await bench.until("a", lambda s: diagnosed(s) == "SecretNotFound")
+            assert len(proxy.requests(method="GET", path="/secrets/a")) >= 4
+            state = bench.state("a")
+            assert state.health.ok
+            assert state.diagnosis is not None
+            assert state.diagnosis.problem is not None
+            assert f"get secrets in namespace {namespace}" in state.diagnosis.problem.message
+            proxy.clear()
+            await bench.until("a", lambda s: diagnosed(s) == "" and user_of(s) == "two")
+            assert not bench.was_down("a")
+
+
+async def test_refusal_that_passes_is_not_told(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """An API server that has just started refuses for a moment: no reason to tell the user."""
+    with ApiProxy(management.kubeconfig) as proxy:
+        async with watching(clients.through(proxy), namespace) as bench:
+            proxy.answer(403, times=2, method="GET", path="/secrets/a")
+            await bench.write("a", shared_tenant.client_kubeconfig(cluster="a"))
+            bench.follow("a")
+            await bench.until("a", is_healthy)
+            assert {""} == set(map(diagnosed, bench.history["a"]))
+
+
+async def test_secret_that_breaks_the_diagnosis(
+    bench: Bench,
+    shared_tenant: plane.ControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An unforeseen error is that Secret's problem, told without quoting it, until it changes."""
+
+    def break_down(*_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("canary-5a1f")
+
+    good = shared_tenant.client_kubeconfig(cluster="a")
+    with monkeypatch.context() as patched:
+        patched.setattr(tenant_diagnosis, "diagnose", break_down)
+        await bench.write("a", good)
+        bench.follow("a")
+        await bench.until("a", lambda s: diagnosed(s) == "KubeconfigInvalid")
+    assert "canary" not in repr(bench.state("a"))
+    assert "canary" not in caplog.text
+    assert ["RuntimeError"] == [vars(r)["error"] for r in caplog.records if r.levelname == "ERROR"]
+    await bench.write("a", good + "\n")
+    await bench.until("a", is_healthy)
+
+
+async def test_new_tenant_is_looked_at_in_one_connection(
+    management: plane.ControlPlane, namespace: str, shared_tenant: plane.ControlPlane
+) -> None:
+    """Probe and survey share one TLS handshake, and leave nothing open."""
+    client = kube_client.Client(management.connection)
+    with TcpProxy("127.0.0.1", shared_tenant.port) as proxy:
+        async with watching(client, namespace, interval=300.0) as bench:
+            text = shared_tenant.client_kubeconfig(cluster="a")
+            await bench.write("a", text.replace(shared_tenant.server, proxy.url))
+            bench.follow("a")
+            await bench.until("a", is_surveyed)
+            await clients.eventually(lambda: proxy.connections == 0, SOON)
+            assert 1 == len(proxy.accepted)
 
 
 async def test_no_secret_is_named(bench: Bench) -> None:

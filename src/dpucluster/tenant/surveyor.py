@@ -47,32 +47,34 @@ class Surveyor:
     ) -> None:
         """``retry``: seconds until the next survey of a tenant that does not tell its version."""
         self.found = Survey()
-        self.is_asking = False
         self._clock = clock
         self._retry = retry
         self._told = told
         self._ended = ended
         self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._due = 0.0
         self._has_all_rights = False
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a survey needs its connection."""
+        return self._asking is not None
 
     def begin(self, connection: Source) -> None:
         """Ask now, if it is time."""
         now = self._clock.monotonic()
-        if now >= self._due and (self._task is None or self._task.done()):
+        if now >= self._due and self._asking is None:
             self._due = now + self._retry
-            self.is_asking = True
-            self._task = asyncio.create_task(self._survey(connection))
+            self._task = self._asking = asyncio.create_task(self._survey(connection))
 
-    async def stop(self) -> None:
+    def stop(self) -> None:
         """The connection goes; the next one is surveyed at once."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
-            self._task = None
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
         self._due = 0.0
         self._has_all_rights = False
-        self.is_asking = False  # of a task that was stopped before it began
 
     def forget(self) -> None:
         """What was found is not known any more."""
@@ -84,7 +86,8 @@ class Surveyor:
         except Exception:  # it is only nice to know
             log.exception("surveying a tenant failed")
         finally:
-            self.is_asking = False
+            if self._asking is asyncio.current_task():  # else it was stopped
+                self._asking = None
         await self._ended()
 
     async def _ask(self, connection: Source) -> None:

@@ -305,18 +305,24 @@ class Watcher:
 
     async def _rest(self) -> None:
         """No connection stays open that is not used; of a look and a survey the last one rests."""
-        for connection in (self._current, self._candidate):
-            # Asked for each anew: the next look may begin while the first one is closed.
-            if connection and not self._is_looking and not self._surveyor.is_asking:
-                await connection.rest()
+        if self._current is not None and self._is_idle:
+            await self._current.rest()
+        if self._candidate is not None and self._is_idle:
+            await self._candidate.rest()
+
+    @property
+    def _is_idle(self) -> bool:
+        return not self._is_looking and not self._surveyor.is_asking
 
     async def _drop(self) -> None:
         """Forget everything that was learned through the Secret."""
-        await self._drop_candidate()
-        await self._drop_current()
-        self._health = Health()
         self._identity = ""
         self._surveyor.forget()
+        try:
+            await self._drop_candidate()
+        finally:  # whoever is cancelled twice closes everything all the same
+            await self._drop_current()
+            self._health = Health()
 
     async def _drop_candidate(self) -> None:
         dropped, self._candidate = self._candidate, None
@@ -326,7 +332,7 @@ class Watcher:
 
     async def _drop_current(self) -> None:
         dropped, self._current = self._current, None
-        await self._surveyor.stop()
+        self._surveyor.stop()
         if dropped is not None:
             await dropped.aclose()
 
