@@ -91,16 +91,29 @@ class Freezing(clocks.SystemClock):
         await self.awake.wait()
 
 
+class Killed(lease.LeaderElector):
+    """A process that is killed releases nothing."""
+
+    async def _release(self) -> None:
+        """Not any more."""
+
+
 class Candidate:
     """An elector that runs, and what it told."""
 
     def __init__(
-        self, client: kube_client.Client, name: str, identity: str, **options: Any
+        self,
+        client: kube_client.Client,
+        name: str,
+        identity: str,
+        *,
+        kind: type[lease.LeaderElector] = lease.LeaderElector,
+        **options: Any,
     ) -> None:
         self.metrics = runtime_metrics.Metrics()
         self.history: list[str] = []
         self.name = name
-        self.elector = lease.LeaderElector(
+        self.elector = kind(
             client,
             name=name,
             namespace="default",
@@ -214,9 +227,35 @@ async def test_release_hands_over_at_once(client: kube_client.Client, name: str)
         assert 2 == (await read(client, name)).lease_transitions
 
 
+async def test_stopped_while_taking_the_lease(
+    client: kube_client.Client, proxy: ApiProxy, name: str
+) -> None:
+    """A Lease that was got by a write without an answer is released, too; nobody waits it out."""
+    proxy.lose_reply(method="POST", path="leases")
+    one, two = Candidate(client, name, "one"), Candidate(client, name, "two")
+    async with one.running():
+        await clients.eventually(lambda: bool(proxy.requests("POST", "leases")))
+        await asyncio.sleep(RETRY / 5)
+    assert "" == ((await read(client, name)).holder_identity or "")
+    async with two.running():
+        await clients.eventually(lambda: two.leads)
+    assert [] == one.history
+
+
+async def test_stopped_while_another_one_leads(client: kube_client.Client, name: str) -> None:
+    """Who stops without leading releases nothing that belongs to somebody else."""
+    one, two = Candidate(client, name, "one"), Candidate(client, name, "two")
+    async with one.running():
+        await clients.eventually(lambda: one.leads)
+        async with two.running():
+            await clients.eventually(lambda: two.elector.holder == "one")
+            two.elector._is_unsure = True
+        assert "one" == (await read(client, name)).holder_identity
+
+
 async def test_restart_with_the_same_identity(client: kube_client.Client, name: str) -> None:
     """A container that is started again in its pod goes on at once, also after a kill."""
-    one = Candidate(client, name, "pod", release_on_stop=False)
+    one = Candidate(client, name, "pod", kind=Killed)
     async with one.running():
         await clients.eventually(lambda: one.leads)
     again = Candidate(client, name, "pod")
@@ -227,7 +266,7 @@ async def test_restart_with_the_same_identity(client: kube_client.Client, name: 
 
 async def test_killed_leader(client: kube_client.Client, name: str) -> None:
     """After a leader that was killed the other one leads when the Lease has run out."""
-    one = Candidate(client, name, "one", release_on_stop=False)
+    one = Candidate(client, name, "one", kind=Killed)
     two = Candidate(client, name, "two")
     async with two.running():
         await clients.eventually(lambda: two.leads)

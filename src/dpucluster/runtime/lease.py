@@ -60,7 +60,6 @@ class LeaderElector:
         retry_period: float = 2.0,
         clock: clocks.Clock = clocks.SYSTEM,
         metrics: runtime_metrics.Metrics | None = None,
-        release_on_stop: bool = True,
     ) -> None:
         self._client = client
         self._name = name
@@ -68,11 +67,12 @@ class LeaderElector:
         self._identity = identity
         self._timing = lease_state.Timing(lease_duration, renew_deadline, retry_period)
         self._clock = clock
-        self._release_on_stop = release_on_stop
         self._gauge = (metrics or runtime_metrics.Metrics()).leader.labels(name=name)
         self._gauge.set(0)
         self._seen: lease_state.Sighting | None = None
         self._leads_until: float | None = None
+        # A write was begun and no answer has told what became of it.
+        self._is_unsure = False
         self._told = ""
         self._told_holder = ""
 
@@ -119,7 +119,7 @@ class LeaderElector:
         finally:
             if leading:
                 await on_stopped()
-                await self._release()
+            await self._release()
 
     async def _acquire(self) -> None:
         while not await self._attempt(self._timing.renew_deadline):
@@ -172,10 +172,13 @@ class LeaderElector:
         try:
             match decision:
                 case lease_state.Create():
+                    self._is_unsure = True
                     lease = await client.create(kinds.LEASES, self._created(), self._namespace)
                 case lease_state.Write():
+                    self._is_unsure = True
                     lease = await self._write(client, decision)
                 case lease_state.Wait():
+                    self._is_unsure = False
                     self._told = ""
                     self._tell_holder()
                     self._leads_until = None
@@ -183,10 +186,12 @@ class LeaderElector:
         except (errors.AlreadyExists, errors.Conflict, errors.NotFound):
             # Somebody was faster, or the Lease was touched or deleted: look who holds it now. Not
             # a success: the deadline still counts from the last one.
+            self._is_unsure = False
             await self._look()
             if self.holder != self._identity:
                 self._leads_until = None
             return False
+        self._is_unsure = False
         self._seen = lease_state.sight(self._seen, lease, self._clock.monotonic())
         self._leads_until = started + self._timing.renew_deadline
         self._told = ""
@@ -232,24 +237,31 @@ class LeaderElector:
         held = self.is_leader()
         self._leads_until = None
         self._gauge.set(0)
-        if not self._release_on_stop or not held:
+        if not held and not self._is_unsure:
             return
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                await self._hand_back()
+                if self._is_unsure:
+                    await self._hand_back_if_held()
+                else:
+                    await self._hand_back()
         except (errors.DpuClusterError, TimeoutError) as error:
             log.warning("could not release the Lease", extra=self._fields(error=str(error)))
             return
-        log.info("released the Lease", extra=self._fields())
+        if not self.holder:
+            log.info("released the Lease", extra=self._fields())
 
     async def _hand_back(self) -> None:
         try:
             await self._write_release()
         except errors.Conflict:
-            # A renewal was under way when this was cancelled; it reached the server all the same.
-            await self._look()
-            if self.holder == self._identity:
-                await self._write_release()
+            await self._hand_back_if_held()
+
+    async def _hand_back_if_held(self) -> None:
+        """A write was under way when this was cancelled; it may have reached the server."""
+        await self._look()
+        if self.holder == self._identity:
+            await self._write_release()
 
     async def _write_release(self) -> None:
         if self._seen is None:
