@@ -123,12 +123,18 @@ def test_handshake(reason: str, text: str) -> None:
     assert text in str(error)
 
 
+CLOSED = f"{SERVER} closed the connection without an answer (a plain HTTP port does so)"
+
+
 @pytest.mark.parametrize(
     ("cause", "text"),
     [
         (connector_error(OSError(111, "Connect call failed")), "Connection refused"),
-        (connector_error(ConnectionResetError()), "while TLS was being agreed"),
-        (aiohttp.ServerDisconnectedError(), "closed the connection without an answer"),
+        (connector_error(ConnectionResetError()), CLOSED),
+        (connector_error(OSError(104, "Connection reset by peer")), CLOSED),
+        (aiohttp.ClientOSError(104, "Connection reset by peer"), CLOSED),
+        (ConnectionResetError("Cannot write to closing transport"), CLOSED),
+        (aiohttp.ServerDisconnectedError(), CLOSED),
         (aiohttp.ClientPayloadError(), "was cut off"),
         (aiohttp.InvalidURL("x"), "no URL"),
         (OSError("odd"), "failed: odd"),

@@ -6,6 +6,7 @@ certificate was refused and why, since that is what a user can act on.
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import string
@@ -38,6 +39,9 @@ _NO_TLS: Final = (
     "RECORD_LAYER_FAILURE",
 )
 """Reasons OpenSSL gives when what answers speaks something else than TLS."""
+
+_CUT: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+"""What the system says of a peer that hung up; which of them is chance."""
 
 
 def from_answer(
@@ -119,6 +123,9 @@ def _tls_text(server: str, error: ssl.SSLError) -> str:
 
 
 def _connect_text(server: str, error: Exception) -> str:
+    if _is_cut(error):
+        # one text for all the ways to see it, or a condition's message would change by chance
+        return f"{server} closed the connection without an answer (a plain HTTP port does so)"
     match error:
         case aiohttp.ClientConnectorDNSError():
             text = f"the name of {server} cannot be resolved: {_cause(error)}"
@@ -128,8 +135,6 @@ def _connect_text(server: str, error: Exception) -> str:
             text = f"the proxy on the way to {server} cannot be reached: {_cause(error)}"
         case aiohttp.ClientConnectorError():
             text = f"cannot connect to {server}: {_cause(error)}"
-        case aiohttp.ServerDisconnectedError():
-            text = f"{server} closed the connection without an answer"
         case aiohttp.ClientResponseError():
             text = f"{server} did not answer as an HTTP server does"
         case aiohttp.ClientPayloadError():
@@ -143,10 +148,15 @@ def _connect_text(server: str, error: Exception) -> str:
     return text
 
 
+def _is_cut(error: Exception) -> bool:
+    """Whether the peer hung up, while TLS was being agreed or before an answer."""
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    cut = (ConnectionResetError, BrokenPipeError, aiohttp.ServerDisconnectedError)
+    return isinstance(inner, cut) or getattr(inner, "errno", None) in _CUT
+
+
 def _cause(error: aiohttp.ClientConnectorError) -> str:
     inner = error.os_error
-    if isinstance(inner, ConnectionResetError) and not inner.errno:
-        return "it closed while TLS was being agreed (a plain HTTP port does so)"
     # asyncio writes "Connect call failed (address)" where the system has a reason
     told = os.strerror(inner.errno) if inner.errno and inner.errno > 0 else inner.strerror
     return told or str(inner) or type(inner).__name__
