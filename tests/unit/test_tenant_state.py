@@ -12,7 +12,7 @@ from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import state as tenant_state
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health, ProbeResult
-from dpucluster.tenant.identities import Company, Identities
+from dpucluster.tenant.identities import Identities
 from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.state import Survey, TenantState
 
@@ -56,22 +56,22 @@ def test_second_of_a_tenant_is_news_to_the_first() -> None:
     identities = Identities()
     a, b = KEYS[:2]
     assert () == identities.add(a, "uid")
-    assert identities.company(a, "uid") is None
+    assert not identities.is_shared(a, "uid")
     assert (a,) == identities.add(b, "uid")
-    assert Company(b, has_more=False) == identities.company(a, "uid")
+    assert identities.is_shared(a, "uid")
+    assert identities.is_shared(b, "uid")
     assert (a,) == identities.remove(b, "uid")
-    assert identities.company(a, "uid") is None
+    assert not identities.is_shared(a, "uid")
 
 
 def test_many_of_a_tenant_cost_nothing_each() -> None:
-    """The fourth and later are no news to the others: what they are told stays the same."""
+    """The third and later are no news to the others: what they are told stays the same."""
     identities = Identities()
-    for key in KEYS[:3]:
+    for key in KEYS[:2]:
         identities.add(key, "uid")
-    before = [identities.company(key, "uid") for key in KEYS[:3]]
     assert () == identities.add(KEYS[5], "uid")
-    assert before == [identities.company(key, "uid") for key in KEYS[:3]]
-    assert Company(KEYS[0], has_more=True) == identities.company(KEYS[5], "uid")
+    assert identities.is_shared(KEYS[5], "uid")
+    assert () == identities.remove(KEYS[5], "uid")
 
 
 def test_unknown_keys_leave_without_noise() -> None:
@@ -80,8 +80,8 @@ def test_unknown_keys_leave_without_noise() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(KEYS), st.sampled_from("xy"))))
-def test_company_is_what_a_plain_search_finds(steps: list[tuple[bool, Key, str]]) -> None:
-    """However clusters come and go, each knows the first of the others, and whether of many."""
+def test_sharing_is_what_a_plain_search_finds(steps: list[tuple[bool, Key, str]]) -> None:
+    """However clusters come and go, each knows whether it is alone."""
     identities, truth = Identities(), set[tuple[str, Key]]()
     for comes, key, identity in steps:
         if comes and (identity, key) not in truth:
@@ -91,19 +91,15 @@ def test_company_is_what_a_plain_search_finds(steps: list[tuple[bool, Key, str]]
             identities.remove(key, identity)
             truth.discard((identity, key))
     for identity in "xy":
-        members = sorted(key for i, key in truth if i == identity)
-        assert tuple(members) == identities.of(identity)
-        for key in members:
-            others = [other for other in members if other != key]
-            expected = Company(others[0], len(others) > 1) if others else None
-            assert expected == identities.company(key, identity)
+        members = {key for i, key in truth if i == identity}
+        assert members == set(identities.of(identity))
+        assert all((len(members) > 1) is identities.is_shared(key, identity) for key in members)
 
 
-def test_warnings_say_where_and_who() -> None:
-    """Messages name the Secret, the other cluster and what to do."""
-    found = tenant_state.kinship(
-        Diagnosis(where="Secret ns/s, key admin.conf"), "u", Company(KEYS[1], True), is_own=True
-    )
+def test_warnings_say_where_and_what_to_do() -> None:
+    """Messages name the Secret and the tenant, and read the same whoever was known first."""
+    where = Diagnosis(where="Secret ns/s, key admin.conf")
+    found = tenant_state.kinship(where, "uid-7", is_own=True, is_shared=True)
     assert ["ManagementCluster", "SharedTenant"] == [warning.reason for warning in found]
     assert all("Secret ns/s" in warning.message for warning in found)
-    assert "ns/b and others" in found[1].message
+    assert "UID uid-7" in found[1].message

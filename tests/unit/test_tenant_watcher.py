@@ -283,17 +283,14 @@ async def test_old_credentials_are_let_go_when_both_fail(world: World) -> None:
     assert ["wrong"] == [c.kubeconfig.token for c in world.open]
 
 
-async def test_broken_content_is_told_at_once_and_harms_nothing(world: World) -> None:
-    """The diagnosis shows the new content; the old connection goes on while it answers."""
+async def test_broken_content_ends_the_connection(world: World) -> None:
+    """The diagnosis is told at once, and nobody believes in a Secret that is not there any more."""
     await world.ready()
     world.become(Diagnosis(problem=INVALID))
     await world.clock.advance(0.1)
     state = world.told[-1]
     assert state.diagnosis is not None
-    assert (INVALID, True) == (state.diagnosis.problem, state.health.ok)
-    world.accepted.clear()
-    await world.clock.advance(60)
-    assert world.watcher.state.health.ok is None
+    assert (INVALID, None) == (state.diagnosis.problem, state.health.ok)
     assert [] == world.open
 
 

@@ -176,9 +176,12 @@ class TenantPool:
             self._entries[other].watcher.refresh()
 
     def _kinship(self, key: Key, diagnosis: Diagnosis, identity: str) -> tuple[Problem, ...]:
-        company = self._identities.company(key, identity)
-        is_own = identity == self._own_identity
-        return tenant_state.kinship(diagnosis, identity, company, is_own=is_own)
+        return tenant_state.kinship(
+            diagnosis,
+            identity,
+            is_own=identity == self._own_identity,
+            is_shared=self._identities.is_shared(key, identity),
+        )
 
     async def _learn_own_identity(self) -> None:
         while not self._own_identity:

@@ -8,7 +8,6 @@ from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import problem
 from dpucluster.tenant.diagnosis import Diagnosis
 from dpucluster.tenant.health import Health
-from dpucluster.tenant.identities import Company
 from dpucluster.tenant.problem import Problem
 
 
@@ -89,18 +88,19 @@ def new_kubeconfig_failing(diagnosis: Diagnosis, found: Problem) -> Problem:
 
 
 def kinship(
-    diagnosis: Diagnosis, identity: str, company: Company | None, *, is_own: bool
+    diagnosis: Diagnosis, identity: str, *, is_own: bool, is_shared: bool
 ) -> tuple[Problem, ...]:
     """What the identity shows: the management cluster itself, or the tenant of another."""
     found = []
     if is_own:
         text = f"{diagnosis.where} leads to the management cluster itself; use the tenant's own"
         found.append(Problem(problem.MANAGEMENT_CLUSTER, text))
-    if company is not None:
-        others = f"{company.first} and others" if company.has_more else str(company.first)
+    if is_shared:
+        # Names nobody: who is known first is chance, and the same fact must read the same.
         text = (
-            f"{diagnosis.where} leads to the same cluster as DPUCluster {others} (kube-system has "
-            f"UID {identity}); DPUs of both would meet there, give each a cluster of its own"
+            f"{diagnosis.where} leads to the same cluster as another DPUCluster (kube-system has "
+            f"UID {identity}; Events with reason {problem.SHARED_TENANT} and this UID name all of "
+            "them); DPUs of both would meet there, give each a cluster of its own"
         )
         found.append(Problem(problem.SHARED_TENANT, text))
     return tuple(found)

@@ -193,28 +193,31 @@ class Watcher:
             return False
         self._diagnosis = found
         if found.kubeconfig is None:
-            is_other = await self._lose(is_gone=found.is_absent)
+            await self._lose(found)
+            is_other = True
         else:
             is_other = await self._take(found)
         # What is wrong with the Secret is told at once; that nothing is, together with the answer.
         self._publish(tell=found.problem is not None)
         return is_other
 
-    async def _lose(self, *, is_gone: bool) -> bool:
-        """There is no kubeconfig any more: none at all, or one that cannot be read."""
-        if is_gone or not self._is_worth_keeping():
-            await self._drop()
-        else:
+    async def _lose(self, found: Diagnosis) -> None:
+        """There is no kubeconfig any more; one we may not read may be the one in use, though."""
+        if found.is_withheld and self._is_worth_keeping():
             await self._drop_candidate()
-        return True
+        else:
+            await self._drop()
 
     async def _take(self, found: Diagnosis) -> bool:
-        """Try this content from now on: beside the connection in use, while that one works."""
+        """Try this content from now on: beside the connection in use, while that one works.
+
+        A connection to another server says nothing of what the Secret names now.
+        """
         tried = self._candidate or self._current
         if tried is not None and tried.kubeconfig == found.kubeconfig:
             return False
         await self._drop_candidate()
-        if self._current is None or not self._is_worth_keeping():
+        if self._current is None or not self._is_worth_keeping(found):
             await self._drop_current()
             self._current = self._shared.connect(found)
             self._health = dataclasses.replace(self._health, failures=0)
@@ -222,7 +225,11 @@ class Watcher:
             self._candidate = self._shared.connect(found)
         return True
 
-    def _is_worth_keeping(self) -> bool:
+    def _is_worth_keeping(self, found: Diagnosis | None = None) -> bool:
+        named = found.kubeconfig if found else None
+        used = self._current.kubeconfig if self._current else None
+        if named is not None and used is not None and named.server != used.server:
+            return False
         return self._health.ok is not None and not self._is_down(self._health)
 
     # The API server
