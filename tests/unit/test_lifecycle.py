@@ -9,6 +9,7 @@ import pytest
 from dpucluster.api.dpucluster import Phase
 from dpucluster.api.meta import Condition, Key
 from dpucluster.lifecycle import deletion, phase, readiness
+from dpucluster.tenant.problem import Problem
 from dpucluster.tenant.state import TenantState
 from tests.support import build
 
@@ -147,3 +148,11 @@ def test_a_deletion_names_its_blockers_and_stays_readable() -> None:
     assert "WaitingForDPUs" == said.reason
     assert "12 DPUs" in said.message
     assert "ns/dpu-09 and 2 more" in said.message
+
+
+def test_ready_tells_of_new_credentials_that_fail() -> None:
+    """While the old connection still serves, Ready says that the Secret's new content does not."""
+    warning = Problem("NewKubeconfigFailing", "the new content does not work")
+    verdict = readiness.decide(observed(CREATED, READY, tenant=build.tenant(warnings=(warning,))))
+    assert verdict.ready is not None
+    assert ("True", warning.message) == (verdict.ready.status, verdict.ready.message)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
+
 from dpucluster.api.dpucluster import ConditionType, DPUCluster
 from dpucluster.api.meta import Condition
-from dpucluster.sdk import Notice, Problem, TenantState, condition, is_down
+from dpucluster.sdk import NEW_KUBECONFIG_FAILING, Notice, Problem, TenantState, condition, is_down
 
 NOT_BLOCKING = frozenset(
     {
@@ -64,7 +66,7 @@ def _by_health(observed: Observed) -> Verdict:
         return _unknown(observed)
     if health.ok:
         facts_pending = not was_ready and not observed.tenant.version
-        return Verdict(_ready(None), settling=facts_pending)
+        return Verdict(_healthy(observed.tenant), settling=facts_pending)
     if is_down(health, was_ready=was_ready, threshold=observed.failure_threshold):
         return Verdict(_ready(health.problem))
     return Verdict(before)
@@ -78,6 +80,12 @@ def _unknown(observed: Observed) -> Verdict:
 
 def _ready(problem: Problem | None) -> Condition:
     return condition(ConditionType.READY, problem, reason="HealthCheckPassed")
+
+
+def _healthy(tenant: TenantState) -> Condition:
+    """True; a changed Secret that does not work yet is told along with it."""
+    failing = (w.message for w in tenant.warnings if w.reason == NEW_KUBECONFIG_FAILING)
+    return msgspec.structs.replace(_ready(None), message=next(failing, ""))
 
 
 def _as_ready_reason(problem: Problem) -> Problem:

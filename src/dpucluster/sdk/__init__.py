@@ -25,7 +25,7 @@ from dpucluster.sdk.outcome import Lifecycle, Notice, Outcome, condition
 from dpucluster.sdk.stage import ClusterManager, Context, ManagerStage, Stage
 from dpucluster.tenant.diagnosis import Diagnosis, Facts
 from dpucluster.tenant.health import Health, is_down
-from dpucluster.tenant.problem import Problem
+from dpucluster.tenant.problem import NEW_KUBECONFIG_FAILING, Problem
 from dpucluster.tenant.state import TenantState
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "KEY_ADMIN_CONF",
     "KEY_SUPER_ADMIN_CONF",
     "LABEL_CLUSTER",
+    "NEW_KUBECONFIG_FAILING",
     "TYPE_KAMAJI",
     "TYPE_STATIC",
     "ClusterManager",

@@ -13,8 +13,9 @@ from dpucluster.api.meta import Condition
 class Notice:
     """Something to tell the user once, as an Event.
 
-    The host tells a notice when its reason appears, and again only after that had disappeared in
-    between; a note that changes meanwhile is not told again.
+    The host tells a notice when it appears, and again when its note changes, which should
+    therefore hold nothing that changes with time. Told again within the life of an Event (an hour
+    by default), the same note about the same object makes no second one.
     """
 
     reason: str

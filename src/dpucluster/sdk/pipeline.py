@@ -126,7 +126,7 @@ class Pipeline:
         self._tenants = tenants
         self._recorder = recorder
         self._clock = clock
-        self._told: dict[Key, frozenset[str]] = {}
+        self._told: dict[Key, frozenset[Notice]] = {}
         self._settle_by: dict[Key, float] = {}
         self._pruned: frozenset[str] = frozenset()
 
@@ -246,18 +246,18 @@ class Pipeline:
     ) -> None:
         """Events: conditions that changed, and warnings that were not there before."""
         told = self._told.get(before.key, frozenset())
-        self._told[before.key] = frozenset(n.reason for n in notices)
+        self._told[before.key] = frozenset(notices)
         about = kinds.reference(kinds.DPUCLUSTERS, after.metadata)
         for change in conditions.transitions(before.status.conditions, after.status.conditions):
             if (notice := _notice_of(change)) is not None:
                 since = change.new.last_transition_time
                 self._emit(about, notice, look.fence, fact=f"{change.new.type} since {since}")
         for notice in notices:
-            if notice.reason not in told:
-                self._emit(about, notice, look.fence, fact="warning")
+            if notice not in told:
+                self._emit(about, notice, look.fence)
 
     def _emit(
-        self, about: kinds.ObjectReference, notice: Notice, guard: events.Guard, *, fact: str
+        self, about: kinds.ObjectReference, notice: Notice, guard: events.Guard, *, fact: str = ""
     ) -> None:
         self._recorder.emit(
             about,
