@@ -82,7 +82,10 @@ def in_cluster(root: Path = SERVICE_ACCOUNT, env: Mapping[str, str] = os.environ
 def _select(merged: kubeconfig_file.Merged, wanted: str | None, where: str) -> Connection:
     name = wanted or merged.current_context
     if not name:
-        raise errors.ConfigError(f"{where}: no current-context: choose one with --context")
+        raise errors.ConfigError(
+            f"{where}: there is no such file, or it sets no current-context: give --kubeconfig, or "
+            "choose a context with kubectl config use-context"
+        )
     context, _ = _entry(merged.contexts, "context", name, where)
     cluster, beside = _entry(merged.clusters, "cluster", context.cluster, where)
     connection = _to_server(cluster, beside, f"{where}: cluster {context.cluster}")
