@@ -22,8 +22,9 @@ help: ## List the targets
 
 $(UV):
 	@echo "installing uv $(UV_VERSION)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "$(PYTHON): not found or too old: Python 3.11 or newer is needed;" \
+	    "set PYTHON=/path/to/python3" >&2; exit 1; }
 	@rm -rf .tools/uv && $(PYTHON) -m venv .tools/uv && \
 	  .tools/uv/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --require-hashes --no-deps -r requirements/uv.txt
@@ -73,7 +74,7 @@ check: install ## Format, lint, types, layers, size budgets
 	@$(BIN)/ruff format --quiet --check src tests tools
 	@$(BIN)/ruff check --quiet src tests tools
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-cache
+	@said=$$($(BIN)/lint-imports --no-cache 2>&1) || { echo "$$said" >&2; exit 1; }
 	@$(BIN)/python tools/budgets.py
 
 .PHONY: format
