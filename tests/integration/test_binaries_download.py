@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import socket
 import stat
 import time
@@ -252,6 +253,18 @@ def test_assets_directory_counts_for_what_it_has(tmp_path: Path) -> None:
     assert (folder / "etcd").resolve() == assets / "etcd"
     assert (folder / "kubectl").read_bytes() == BUILT
     assert "etcd" not in binaries.locate(["etcd"], off(tmp_path))
+
+
+def test_what_the_assets_directory_lacks_is_told(tmp_path: Path) -> None:
+    """One line names what is missing there, also when the cache has everything already."""
+    ensure(["etcd", "kubectl"], off(tmp_path), Build())
+    env = off(tmp_path) | {binaries.ASSETS_VARIABLE: "/nowhere"}
+    told = io.StringIO()
+    binaries.ensure(["etcd", "kubectl"], progress=progress.Lines(told), env=env, builder=Build())
+    assert (
+        "KUBEBUILDER_ASSETS=/nowhere has no etcd, kubectl; the cache is used instead\n"
+        == told.getvalue()
+    )
 
 
 def test_one_place_is_no_link(tmp_path: Path) -> None:

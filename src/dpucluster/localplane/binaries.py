@@ -47,8 +47,8 @@ def ensure(
         BinaryError: one of them could not be had, or a download's checksum is wrong.
     """
     found = locate(names, env)
+    _tell_of_assets(env, names, progress)
     if missing := [name for name in names if name not in found]:
-        _warn_of_assets(env, missing, progress)
         store = cache.of(release.pins(), env)
         with cache.explained(store):
             _get(missing, store, progress, env, builder)
@@ -92,11 +92,15 @@ def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 
 
-def _warn_of_assets(
-    env: Mapping[str, str], missing: Sequence[str], progress: progress_.Progress
+def _tell_of_assets(
+    env: Mapping[str, str], names: Sequence[str], progress: progress_.Progress
 ) -> None:
     if assets := env.get(ASSETS_VARIABLE):
-        progress.note(f"{ASSETS_VARIABLE}={assets} has no {', '.join(missing)}")
+        lacking = [name for name in names if not _is_program(Path(assets) / name)]
+        if lacking:
+            progress.note(
+                f"{ASSETS_VARIABLE}={assets} has no {', '.join(lacking)}; the cache is used instead"
+            )
 
 
 def _get(
