@@ -89,7 +89,8 @@ def test_exit_ends_with_ready(scratch: Path) -> None:
     assert re.search(READY_ROW, done.stdout, re.MULTILINE), done.stdout
     assert re.search(READY, done.stdout, re.MULTILINE), done.stdout
     for manifest in ("10-dpfoperatorconfig", "20-secret", "30-dpucluster-static"):
-        assert f"    $ kubectl apply -f {manifest}.yaml\n" in done.stdout
+        said = rf"^    \$ kubectl apply -f {manifest}\.yaml\n    \S+ created$"
+        assert re.search(said, done.stdout, re.MULTILINE), done.stdout
     assert is_plain(done.stdout)
     assert ([], {}) == (list(scratch.iterdir()), users_of(scratch))
 

@@ -203,6 +203,29 @@ def test_the_plain_screen_has_no_control_characters() -> None:
     assert "--> done" == lines[-1]
 
 
+def test_changes_come_after_what_the_command_said() -> None:
+    """A change that is seen before kubectl came back is told after it, and none is lost."""
+    stream = io.StringIO()
+    with screen.for_stream(stream) as shown:
+        shown.command("kubectl apply")
+        with shown.held():
+            shown.show(cluster(READY[0]))
+            shown.show(cluster(*READY))
+            shown.note("created")
+        shown.show(None)
+    lines = [line.split()[:2] for line in stream.getvalue().splitlines()]
+    assert [
+        ["$", "kubectl"],
+        ["created"],
+        ["NAME", "READY"],
+        ["dpu-cluster-1", "Ready"],
+        ["Created", "True"],
+        ["dpu-cluster-1", "True"],
+        ["Ready", "True"],
+        ["dpu-cluster-1", "is"],
+    ] == lines
+
+
 def test_the_manifests_name_what_the_demo_watches() -> None:
     """The names in the code are those of the guide's manifests."""
     named = yaml.safe_load(demo_manifests.guide(demo_manifests.CLUSTER))

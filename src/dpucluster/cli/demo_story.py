@@ -165,7 +165,9 @@ class Story:
 
     async def _kubectl(self, *arguments: str) -> None:
         self._shown.command(" ".join(("kubectl", *arguments)))
-        self._shown.note(await self._planes.kubectl(arguments))
+        # What the command brings about is often seen before the command has come back.
+        with self._shown.held():
+            self._shown.note(await self._planes.kubectl(arguments))
 
     async def _until_ready(self) -> None:
         with self._waiting("Ready"):

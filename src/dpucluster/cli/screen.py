@@ -6,11 +6,14 @@ commands, which must be copied whole.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import io
 import os
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol, Self, TextIO
 
 from dpucluster.api.dpucluster import DPUCluster
@@ -47,6 +50,9 @@ class Screen(Protocol):
     def show(self, cluster: DPUCluster | None) -> None:
         """The DPUCluster has changed; None: it is not there."""
 
+    def held(self) -> AbstractContextManager[None]:
+        """What ``show`` would leave to be read comes after this ``with`` block."""
+
     def waiting(self, text: str, *, timed: bool = True) -> None:
         """What is waited for from now on, and for how long if ``timed``; empty: nothing."""
 
@@ -59,6 +65,7 @@ class Plain:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._view: demo_view.View | None = None
+        self._held: list[str] | None = None
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a log in ASCII must not end the demo
 
@@ -88,7 +95,22 @@ class Plain:
     def show(self, cluster: DPUCluster | None) -> None:
         """Print what has changed."""
         old, self._view = self._view, demo_view.of(cluster) if cluster else None
-        self._print(*demo_view.changes(old, self._view, dt.datetime.now(dt.UTC)))
+        lines = demo_view.changes(old, self._view, dt.datetime.now(dt.UTC))
+        if self._held is None:
+            self._print(*lines)
+        else:
+            self._held += lines
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the lines of ``show`` back."""
+        held: list[str] = []
+        self._held = held
+        try:
+            yield
+        finally:
+            self._held = None
+            self._print(*held)
 
     def waiting(self, text: str, *, timed: bool = True) -> None:
         """Say nothing."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import threading
 import time
+from contextlib import AbstractContextManager
 from typing import Any, Self, TextIO
 
 from rich import box, console, live, padding, spinner, table, text
@@ -75,6 +77,10 @@ class Terminal:
     def show(self, cluster: DPUCluster | None) -> None:
         """Draw it from now on."""
         self._cluster = cluster
+
+    def held(self) -> AbstractContextManager[None]:
+        """Nothing to hold back: the table is below all that scrolls by."""
+        return contextlib.nullcontext()
 
     def waiting(self, text_: str, *, timed: bool = True) -> None:
         """Turn the spinner for it."""
