@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dpucluster.localplane import ports, state
+from dpucluster.localplane import files, ports, state
 from tests.support.processes import Commands, eventually
 
 pytestmark = pytest.mark.timeout(400)
@@ -163,6 +163,48 @@ def test_a_taken_port_is_told(commands: Commands) -> None:
         assert "--port" in done.stderr
         assert "Traceback" not in done.stderr
     assert commands.processes() == {}
+    assert not kept(commands).directory.exists(), "nothing of it is worth keeping"
+
+
+def test_up_of_what_runs_already(commands: Commands) -> None:
+    """What runs is told with its port and kubeconfig; flags that ask for something else fail."""
+    assert commands.run("up", "--detach", "--no-controllers").returncode == 0
+    port = kept(commands).port
+    same = commands.run("up", "--detach", "--no-controllers", "--port", str(port))
+    assert same.returncode == 0, same.stderr
+    assert f"'default' runs already on port {port}; its kubeconfig is /" in same.stderr
+    assert "export KUBECONFIG=" in same.stdout
+    free = ports.Reservation()
+    free.close()
+    for flags in (("--no-controllers", "--port", str(free.port)), ()):
+        other = commands.run("up", "--detach", *flags)
+        assert (other.returncode, other.stdout) == (1, "")
+        assert f"runs already on port {port}, without controllers" in other.stderr
+        assert "management/kubeconfig" in other.stderr
+        assert "dpucluster down" in other.stderr
+    assert commands.run("down").returncode == 0
+
+
+def test_a_failure_removes_no_data(commands: Commands) -> None:
+    """A plane whose etcd once ran is kept when a later ``up`` fails."""
+    data = files.make_private_directory(kept(commands).directory / "etcd" / "data")
+    taken = ports.Reservation()
+    try:
+        assert commands.run("up", "--port", str(taken.port)).returncode == 1
+        assert commands.run("up", "--detach", "--port", str(taken.port)).returncode == 1
+    finally:
+        taken.close()
+    assert data.is_dir()
+
+
+def test_an_unusable_state_directory_is_told(commands: Commands) -> None:
+    """The message names the directory and the variable that moves it."""
+    commands.env["XDG_STATE_HOME"] = "/dev/null/state"
+    for flags in ((), ("--detach",)):
+        done = commands.run("up", *flags)
+        assert done.returncode == 1
+        assert "error: cannot create /dev/null/state/dpucluster/default: " in done.stderr
+        assert "set XDG_STATE_HOME to a writable directory" in done.stderr
 
 
 def test_a_stale_process_id_hits_nobody(commands: Commands) -> None:
@@ -209,3 +251,4 @@ def test_down_of_nothing_and_bad_names(commands: Commands) -> None:
         done = commands.run(*command, "--name", "../etc")
         assert done.returncode == 1
         assert "is no name for a control plane" in done.stderr
+    assert "at most 63 characters" in commands.run("up", "--name", "a" * 200).stderr

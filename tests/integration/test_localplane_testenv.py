@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dpucluster.localplane import process, scratch
+from dpucluster.localplane import process, scratch, testenv
 from tests.support import processes
 from tests.support.processes import Commands, eventually
 
@@ -61,6 +61,15 @@ def test_the_command_sees_its_planes(commands: Commands) -> None:
     assert len(set(clusters[1::2])) == 3
     assert list((commands.directory / "tmp").iterdir()) == []
     assert commands.processes() == {}
+
+
+def test_a_command_that_is_not_there_starts_nothing(commands: Commands) -> None:
+    """The answer comes before any plane, as 127; what lies beside kubectl is there."""
+    done = commands.run("testenv", "--", "no-such-program", "--flag")
+    assert (127, "error: there is no program 'no-such-program'\n") == (done.returncode, done.stderr)
+    assert testenv.has_program("kubectl", {"PATH": "", "HOME": "/nowhere"})
+    assert testenv.has_program("sh", commands.env)
+    assert not testenv.has_program("/nowhere/sh", commands.env)
 
 
 def test_killed_with_its_command_running(commands: Commands, marker: str) -> None:

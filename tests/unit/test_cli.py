@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 
 import dpucluster
 from dpucluster import errors
-from dpucluster.cli import main, parameters, serve
+from dpucluster.cli import local, main, parameters, serve
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,25 @@ def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(main.cli, [command, "--help"])
     assert 0 == result.exit_code, result.output
     assert result.output.startswith("Usage:")
+
+
+def test_testenv_shows_where_its_command_begins() -> None:
+    """The usage line has the -- that must stand before COMMAND."""
+    usage = CliRunner().invoke(main.cli, ["testenv", "--help"]).output.splitlines()[0]
+    assert usage.endswith("testenv [OPTIONS] -- COMMAND...")
+
+
+def test_up_puts_kubectl_on_a_path_that_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    """The line is printed only if there is no kubectl, and survives spaces."""
+    kubectl = tmp_path / "a b" / "kubectl"
+    kubectl.parent.mkdir()
+    kubectl.touch(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert [f"export PATH='{kubectl.parent}':\"$PATH\""] == local.path_lines(kubectl)
+    monkeypatch.setenv("PATH", str(kubectl.parent))
+    assert [] == local.path_lines(kubectl)
 
 
 def test_the_version_comes_from_one_place() -> None:

@@ -7,7 +7,9 @@ Standard output is for other programs (``eval "$(dpucluster up --detach)"``,
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 NAME_OPTION = click.option(
     "--name", default="default", show_default=True, help="Which control plane."
 )
+NOT_FOUND = 127
+"""What shells answer for a program that is not there."""
 CONTROLLERS_OPTION = click.option(
     "--no-controllers",
     "controllers",
@@ -43,7 +47,7 @@ def up(name: str, *, detach: bool, port: int, controllers: bool) -> None:
     It has the CRDs and the namespace dpf-operator-system. Its state is kept between runs, each
     --name for itself. Without --detach it runs until Ctrl-C.
 
-    Prints the line that makes kubectl use it: eval "$(dpucluster up --detach)".
+    Prints the lines that make kubectl use it: eval "$(dpucluster up --detach)".
     """
     from dpucluster.localplane import kept, progress  # noqa: PLC0415 - lazily, for a quick --help
 
@@ -80,6 +84,7 @@ def down(name: str, *, purge: bool) -> None:
 @click.command(
     short_help="Run a command with throw-away control planes.",
     context_settings={"ignore_unknown_options": True},
+    options_metavar="[OPTIONS] --",
 )
 @click.option(
     "--tenants",
@@ -101,6 +106,9 @@ def testenv(command: tuple[str, ...], *, tenants: int, controllers: bool) -> Non
     from dpucluster.localplane import progress  # noqa: PLC0415 - likewise
     from dpucluster.localplane import testenv as environment  # noqa: PLC0415 - likewise
 
+    if not environment.has_program(command[0]):
+        click.echo(f"error: there is no program {command[0]!r}", err=True)
+        sys.exit(NOT_FOUND)
     sys.exit(
         environment.run(
             command, progress=progress.for_stream(), tenants=tenants, controllers=controllers
@@ -125,8 +133,26 @@ commands: tuple[click.Command, ...] = (up, down, testenv, binaries)
 
 def tell(running: kept.Running, ending: str) -> None:
     """Print how a plane is used."""
-    click.echo(f"The control plane {running.name!r} is ready. {ending}", err=True)
+    from dpucluster.localplane import binaries as programs  # noqa: PLC0415 - likewise
+
+    click.echo(f"The control plane {running.name!r} {_situation(running)}. {ending}", err=True)
     click.echo(f"export KUBECONFIG={shlex.quote(str(running.kubeconfig))}")
+    for kubectl in programs.locate(("kubectl",)).values():
+        for line in path_lines(kubectl):
+            click.echo(line)
+
+
+def path_lines(kubectl: Path) -> list[str]:
+    """What puts ``kubectl`` on a shell's PATH; nothing if there is one on it."""
+    if shutil.which("kubectl"):
+        return []
+    return [f'export PATH={shlex.quote(str(kubectl.parent))}:"$PATH"']
+
+
+def _situation(running: kept.Running) -> str:
+    if not running.was_running:
+        return "is ready"
+    return f"runs already on port {running.port}; its kubeconfig is {running.kubeconfig}"
 
 
 def _name_flag(name: str) -> str:

@@ -29,10 +29,17 @@ PORT_PATIENCE = 2.0
 
 @dataclass(frozen=True)
 class Running:
-    """A plane that is ready for use."""
+    """A plane that is ready for use.
+
+    Attributes:
+        port: Of its API server.
+        was_running: Whether it was there before it was asked for.
+    """
 
     name: str
     kubeconfig: Path
+    port: int
+    was_running: bool = False
 
 
 def up(
@@ -53,14 +60,20 @@ def up(
     kept = _state(name).prepare()
     ready = False
     try:
-        with signals.handled(signals.interrupt), kept.supervised(), _failure_noted(kept):
+        with (
+            # In the background there is a log, and who started us reads the reason before removing.
+            contextlib.nullcontext() if kept.log.exists() else _nothing_left_of_a_failure(kept),
+            signals.handled(signals.interrupt),
+            kept.supervised(),
+            _failure_noted(kept),
+        ):
             programs = binaries.ensure(progress=progress)
             wanted = stack.Wanted(
                 name=name, controllers=controllers, durable=True, port=port or kept.port
             )
             _require_port(wanted.port)
             with stack.Stack(wanted, binaries=programs, directory=kept.directory) as running:
-                kept.keep_port(running.management.port)
+                kept.keep(port=running.management.port, controllers=controllers)
                 running.start(progress)
                 ready = True
                 kept.mark_ready()
@@ -80,24 +93,18 @@ def detach(
     A plane that runs already is left as it is.
 
     Raises:
-        PlaneError: it did not start.
+        PlaneError: it did not start, or runs already in another way than is asked for.
         BinaryError: a program could not be had.
     """
     kept = _state(name).prepare()
     if kept.is_supervised:
         _wait_until_ready(kept, lambda: kept.is_supervised, progress)
-        return _running(kept)
-    binaries.ensure(progress=progress)  # here, where its progress is seen
-    command = ["up", "--name", name, "--port", str(port)]
-    supervisor = _in_background(command if controllers else [*command, "--no-controllers"], kept)
-    try:
-        with signals.handled(signals.interrupt):
-            _wait_until_ready(kept, lambda: supervisor.poll() is None, progress)
-    except BaseException:
-        supervisor.terminate()
-        supervisor.wait()
-        raise
-    supervisor.returncode = 0  # it goes on without us, and Popen must not complain of that
+        _require_same(kept, port=port, controllers=controllers)
+        return _running(kept, was_running=True)
+    with _nothing_left_of_a_failure(kept):
+        binaries.ensure(progress=progress)  # here, where its progress is seen
+        command = ["up", "--name", name, "--port", str(port)]
+        _supervise(command if controllers else [*command, "--no-controllers"], kept, progress)
     return _running(kept)
 
 
@@ -125,13 +132,30 @@ def down(name: str, *, purge: bool = False) -> bool:
 def _state(name: str) -> state.State:
     if not plane.NAME.fullmatch(name):
         raise errors.PlaneError(
-            f"{name!r} is no name for a control plane: use small letters, digits and '-'"
+            f"{name!r} is no name for a control plane: use small letters, digits and '-', "
+            "at most 63 characters"
         )
     return state.State(name)
 
 
-def _running(kept: state.State) -> Running:
-    return Running(kept.name, kept.directory / stack.MANAGEMENT / "kubeconfig")
+def _running(kept: state.State, *, was_running: bool = False) -> Running:
+    return Running(kept.name, _kubeconfig(kept), kept.port, was_running)
+
+
+def _kubeconfig(kept: state.State) -> Path:
+    return kept.directory / stack.MANAGEMENT / "kubeconfig"
+
+
+def _require_same(kept: state.State, *, port: int, controllers: bool) -> None:
+    """Raise ``PlaneError`` if the plane that runs is not what the flags ask for."""
+    has_controllers = controllers if kept.controllers is None else kept.controllers
+    if port in (0, kept.port) and controllers == has_controllers:
+        return
+    raise errors.PlaneError(
+        f"the control plane {kept.name!r} runs already on port {kept.port}, "
+        f"{'with' if has_controllers else 'without'} controllers (kubeconfig: "
+        f"{_kubeconfig(kept)}); to change that, stop it: dpucluster down --name {kept.name}"
+    )
 
 
 @contextlib.contextmanager
@@ -140,6 +164,16 @@ def _failure_noted(kept: state.State) -> Iterator[None]:
         yield
     except errors.LocalPlaneError as error:
         kept.note_failure(str(error))
+        raise
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_failure(kept: state.State) -> Iterator[None]:
+    """Remove the directory of a plane that never came to be."""
+    try:
+        yield
+    except BaseException:
+        kept.remove_if_unused()
         raise
 
 
@@ -168,6 +202,18 @@ def _watch(running: stack.Stack) -> None:
             raise errors.PlaneError(
                 f"{error}\nEverything else of the control plane was stopped; its state is kept"
             ) from error
+
+
+def _supervise(arguments: list[str], kept: state.State, progress: progress_.Progress) -> None:
+    supervisor = _in_background(arguments, kept)
+    try:
+        with signals.handled(signals.interrupt):
+            _wait_until_ready(kept, lambda: supervisor.poll() is None, progress)
+    except BaseException:
+        supervisor.terminate()
+        supervisor.wait()
+        raise
+    supervisor.returncode = 0  # it goes on without us, and Popen must not complain of that
 
 
 def _in_background(arguments: list[str], kept: state.State) -> subprocess.Popen[bytes]:

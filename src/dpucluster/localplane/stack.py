@@ -76,8 +76,7 @@ class Stack:
         Raises:
             PlaneError: something did not start; what did start is still to be closed.
         """
-        several = f" and {self._wanted.tenants} tenants" if self._wanted.tenants else ""
-        progress.start(f"starting a control plane{several}")
+        progress.start(f"starting a control plane{_and_tenants(self._wanted.tenants)}")
         self.etcd.start()
         self.management.launch()
         for number in range(1, self._wanted.tenants + 1):
@@ -130,6 +129,10 @@ class Stack:
             port=port,
             durable=self._wanted.durable,
         )
+
+
+def _and_tenants(count: int) -> str:
+    return f" and {count} tenant{'s' if count > 1 else ''}" if count else ""
 
 
 def python_environment() -> dict[str, str]:

@@ -86,7 +86,12 @@ class State:
 
     def prepare(self) -> Self:
         """Make the directory."""
-        files.make_private_directory(self.directory)
+        try:
+            files.make_private_directory(self.directory)
+        except errors.PlaneError as error:
+            raise errors.PlaneError(
+                f"cannot create {error}; set XDG_STATE_HOME to a writable directory elsewhere"
+            ) from error
         return self
 
     @contextlib.contextmanager
@@ -143,14 +148,19 @@ class State:
 
     @property
     def port(self) -> int:
-        """The port of the run before; 0 if there was none."""
-        settings = _read_json(self._settings)
-        port = settings.get("port") if isinstance(settings, dict) else None
+        """The port of this run, or of the one before; 0 if there was none."""
+        port = self._setting("port")
         return port if isinstance(port, int) and 0 < port < 1 << 16 else 0
 
-    def keep_port(self, port: int) -> None:
-        """Remember the port, because kubeconfigs name it."""
-        files.write(self._settings, json.dumps({"port": port}))
+    @property
+    def controllers(self) -> bool | None:
+        """Whether this run, or the one before, has controllers; None if nobody wrote it down."""
+        controllers = self._setting("controllers")
+        return controllers if isinstance(controllers, bool) else None
+
+    def keep(self, *, port: int, controllers: bool) -> None:
+        """Remember the port, because kubeconfigs name it, and whether there are controllers."""
+        files.write(self._settings, json.dumps({"port": port, "controllers": controllers}))
 
     def mark_ready(self) -> None:
         """Tell that this process, the supervisor, has the plane ready."""
@@ -195,6 +205,20 @@ class State:
             shutil.rmtree(self.directory)
         except OSError as error:
             raise errors.PlaneError(f"{self.directory} cannot be removed: {error}") from error
+
+    def remove_if_unused(self) -> None:
+        """Delete the directory unless etcd ever ran in it, or a supervisor lives."""
+        with contextlib.suppress(errors.PlaneError, OSError):
+            descriptor = self._open_lock()
+            try:
+                if _try_lock(descriptor) and not any((self.directory / "etcd").glob("*")):
+                    shutil.rmtree(self.directory)
+            finally:
+                os.close(descriptor)
+
+    def _setting(self, name: str) -> object:
+        settings = _read_json(self._settings)
+        return settings.get(name) if isinstance(settings, dict) else None
 
     def _open_lock(self) -> int:
         try:

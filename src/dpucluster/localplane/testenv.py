@@ -7,6 +7,7 @@ command. Files of a run that was killed are removed by the next one.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,6 +53,14 @@ def run(
         return interrupted.exit_code
 
 
+def has_program(name: str, env: Mapping[str, str] = os.environ) -> bool:
+    """Whether a command that begins with ``name`` can be started, before any plane is."""
+    # The command finds what lies beside kubectl, which itself may be yet to be got.
+    kubectl = binaries.locate(("kubectl",), env).get("kubectl")
+    path = _path(kubectl, env) if kubectl else env.get("PATH", os.defpath)
+    return name in binaries.ALL or shutil.which(name, path=path) is not None
+
+
 def environment(running: stack.Stack, kubectl: Path, env: Mapping[str, str]) -> dict[str, str]:
     """What the command sees."""
     tenants = {
@@ -61,9 +70,13 @@ def environment(running: stack.Stack, kubectl: Path, env: Mapping[str, str]) -> 
     return {
         **env,
         "KUBECONFIG": str(running.management.kubeconfig),
-        "PATH": os.pathsep.join([str(kubectl.parent), env.get("PATH", os.defpath)]),
+        "PATH": _path(kubectl, env),
         **tenants,
     }
+
+
+def _path(kubectl: Path, env: Mapping[str, str]) -> str:
+    return os.pathsep.join([str(kubectl.parent), env.get("PATH", os.defpath)])
 
 
 class _Command:
