@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpucluster.cli import demo_manifests, demo_planes, demo_story, demo_watch, screen
+from dpucluster.cli import demo_manifests, demo_planes, demo_story, demo_watch, local, screen
 from dpucluster.kube import client as kube_client
 from dpucluster.localplane import binaries, progress, scratch, signals
 
 PROBE_FLAGS = ("--probe-interval", "2s", "--probe-timeout", "2s")
 """For the tour: an outage is seen after 8 seconds instead of half a minute."""
+SCRATCH = "dpucluster-demo-"
+"""How the name of its directory begins."""
 CHECK_EVERY = 0.5
 """Seconds between looks at the processes while the user tries things."""
 
@@ -58,7 +58,7 @@ def main(options: Options) -> int:
     ending = Ending()
     with (
         signals.handled(ending),
-        scratch.directory() as directory,
+        scratch.directory(SCRATCH) as directory,
         demo_planes.Planes(programs, directory) as planes,
         asyncio.Runner() as runner,
     ):
@@ -141,15 +141,16 @@ class _Demo:
 def next_commands(planes: demo_planes.Planes, kubectl: Path, *, after_tour: bool) -> list[str]:
     """What a user may type now."""
     namespace, name = demo_manifests.DPUCLUSTER
-    path = [] if shutil.which("kubectl") else [f"export PATH={kubectl.parent}{os.pathsep}$PATH"]
     again = [f"kubectl apply -f {planes.manifests}"] if after_tour else []
     ready = [] if after_tour else [f"kubectl describe dpuclusters -n {namespace} {name}"]
     return [
-        *path,
+        *local.path_lines(kubectl),
         f"export KUBECONFIG={planes.management.kubeconfig}",
         *again,
         "kubectl get dpuclusters -A",
         *ready,
         f"kubectl events -n {namespace}",
-        f"kubectl --kubeconfig {planes.tenant.kubeconfig} get namespaces",
+        # A variable, so that neither line is wider than most terminals.
+        f"export TENANT={planes.tenant.kubeconfig}",
+        'kubectl --kubeconfig "$TENANT" get namespaces',
     ]

@@ -20,15 +20,17 @@ SETTLED = 60.0
 
 
 @contextlib.contextmanager
-def directory() -> Iterator[Path]:
+def directory(prefix: str = PREFIX) -> Iterator[Path]:
     """A private directory below ``$TMPDIR``, for the length of a ``with`` block.
+
+    Its name begins with ``prefix``, by which the next run finds what this one may leave.
 
     Raises:
         PlaneError: it cannot be made.
     """
     try:
-        sweep(Path(tempfile.gettempdir()))
-        made = Path(tempfile.mkdtemp(prefix=PREFIX))
+        sweep(Path(tempfile.gettempdir()), prefix)
+        made = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise errors.PlaneError(f"no temporary directory can be made: {error}") from error
     try:
@@ -38,9 +40,9 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def sweep(below: Path) -> None:
+def sweep(below: Path, prefix: str = PREFIX) -> None:
     """Remove what runs that were killed have left behind."""
-    for found in below.glob(f"{PREFIX}*"):
+    for found in below.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             status = (found / LOCK).lstat()
             if status.st_uid != os.getuid() or time.time() - status.st_mtime < SETTLED:
