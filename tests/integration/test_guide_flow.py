@@ -6,12 +6,14 @@ import base64
 import itertools
 import re
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dpucluster.localplane import etcd as storage
+from dpucluster.localplane import install, plane
 from tests.support import cluster
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
@@ -22,6 +24,18 @@ NAME, NAMESPACE = "dpu-cluster-1", "dpf-operator-system"
 COLUMNS = ["NAMESPACE", "NAME", "READY", "PHASE", "TYPE", "MAXNODES", "VERSION", "AGE"]
 
 Kubectl = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def management(
+    binaries: Mapping[str, Path], etcd: storage.Etcd, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[plane.ControlPlane]:
+    """A management plane of its own: deleting the config deletes every DPUCluster there is."""
+    directory = tmp_path_factory.mktemp("guide-plane")
+    server = plane.ControlPlane("guide", binaries=binaries, storage=etcd, directory=directory)
+    with server:
+        install.install(server.endpoint)
+        yield server
 
 
 @pytest.fixture
