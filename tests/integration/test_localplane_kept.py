@@ -98,7 +98,7 @@ def test_two_planes_side_by_side_and_a_killed_supervisor(commands: Commands) -> 
         patience=10,
     )
     rest = commands.processes()
-    assert {pid: line for pid, line in both.items() if pid in rest} == rest
+    assert rest.keys() <= both.keys()
     assert len(rest) == 4, rest  # supervisor, etcd, API server, controller manager
     assert "did not run" in commands.run("down", "--name", "one").stderr
     assert commands.run("up", "--detach", "--name", "one", "--no-controllers").returncode == 0
