@@ -77,6 +77,13 @@ def test_the_version_comes_from_one_place() -> None:
     assert dpucluster.__version__ == CliRunner().invoke(main.cli, ["--version"]).output.strip()
 
 
+def test_impossible_namespaces_are_refused() -> None:
+    """A namespace that cannot exist would be waited for for ever."""
+    result = CliRunner().invoke(main.cli, ["run", "--namespace", "A B"])
+    assert 2 == result.exit_code
+    assert "'A B' is no name of a namespace" in result.output
+
+
 def test_unknown_roles_are_refused_with_the_known_ones() -> None:
     """A typing error in a role is no silent nothing."""
     result = CliRunner().invoke(main.cli, ["run", "statik"])

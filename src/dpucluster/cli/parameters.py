@@ -7,6 +7,7 @@ import re
 import click
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 
 
@@ -34,3 +35,25 @@ class Duration(click.ParamType[float]):
 
 
 DURATION_TYPE = Duration()
+
+
+class Namespace(click.ParamType[str]):
+    """The name of a namespace; one that no namespace can have would be waited for for ever."""
+
+    name = "namespace"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The name; fails when it is no DNS label."""
+        text = str(value)
+        if not LABEL.fullmatch(text):
+            self.fail(
+                f"{text!r} is no name of a namespace: small letters, digits and '-', 63 at most",
+                param,
+                ctx,
+            )
+        return text
+
+
+NAMESPACE_TYPE = Namespace()

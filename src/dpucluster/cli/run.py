@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from dpucluster.cli.parameters import DURATION_TYPE
+from dpucluster.cli.parameters import DURATION_TYPE, NAMESPACE_TYPE
 
 
 class RunCommand(click.Command):
@@ -30,12 +30,13 @@ ROLES = ("lifecycle", "static")
 @click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False),
-    help="Kubeconfig of the management cluster; else $KUBECONFIG, else in-cluster.",
+    help="Kubeconfig of the management cluster; else $KUBECONFIG, in-cluster, ~/.kube/config.",
 )
 @click.option(
     "--namespace",
     "namespaces",
     multiple=True,
+    type=NAMESPACE_TYPE,
     help="Watch only this namespace; repeatable. Default: all.",
 )
 @click.option(

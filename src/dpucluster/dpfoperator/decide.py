@@ -131,7 +131,7 @@ def _not_managed(names: Sequence[str]) -> str:
         return ""
     return (
         f"not managed here: {', '.join(names)}; dpucluster runs the lifecycle "
-        "controller and the cluster managers, the other components are NVIDIA DPF's"
+        "controller and the static cluster manager, the other components are NVIDIA DPF's"
     )
 
 
