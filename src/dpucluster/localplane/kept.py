@@ -98,7 +98,8 @@ def detach(
     """
     kept = _state(name).prepare()
     if kept.is_supervised:
-        _wait_until_ready(kept, lambda: kept.is_supervised, progress)
+        if not kept.is_ready:
+            _wait_until_ready(kept, lambda: kept.is_supervised, progress)
         _require_same(kept, port=port, controllers=controllers)
         return _running(kept, was_running=True)
     with _nothing_left_of_a_failure(kept):
