@@ -8,6 +8,8 @@ UV_VERSION := 0.13.9
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 ARGS ?=
+# tests side by side, each worker on control planes of its own (about 700 MB each)
+WORKERS ?= 3
 export UV_NO_PROGRESS := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 # no configuration of the machine's own may change what is installed
@@ -59,7 +61,7 @@ demo: binaries ## A real control plane, the guide's static flow, a live table (A
 
 .PHONY: test
 test: binaries ## All tests of everyday use, on real control planes
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
 soak: binaries ## The long tests: 50 kills, chaos by the minute
