@@ -17,7 +17,7 @@ from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.localplane.plane import ControlPlane
 from dpucluster.runtime import events
-from tests.support import clients
+from tests.support import clients, loops
 from tests.support.proxy import ApiProxy
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -58,7 +58,7 @@ def test_what_the_guard_refuses_never_arrives(proxy: ApiProxy, loop: str, call: 
             await client.get(kinds.NAMESPACES, "default")  # a reset connection is replaced
             return found
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         found = runner.run(write())
     assert [errors.LeadershipLost] * 3 == [type(error) for error in found]
     assert {"GET"} == {seen.method for seen in proxy.requests()}
@@ -85,7 +85,7 @@ def test_the_fence_costs_no_time(proxy: ApiProxy, loop: str) -> None:
         async with clients.through(proxy) as client:
             return await write(client)
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         assert runner.run(both()) < 20 * 0.2
 
 

@@ -19,7 +19,7 @@ import uvloop
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
-from tests.support import certificates, clients
+from tests.support import certificates, clients, loops
 from tests.support.proxy import TOKEN, ApiProxy
 from tests.support.zoo import Zoo
 
@@ -84,7 +84,7 @@ async def _asked(target: connection.Connection, seconds: float = SOON) -> errors
 
 def asked(loop: str, target: connection.Connection, seconds: float = SOON) -> Exception:
     """What ``GET /readyz`` fails with, on either kind of event loop."""
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         return runner.run(_asked(target, seconds))
 
 

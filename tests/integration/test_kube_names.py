@@ -13,6 +13,7 @@ import uvloop
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import connection, kinds
+from tests.support import loops
 from tests.support.zoo import Zoo
 
 SOON = 10.0
@@ -58,11 +59,9 @@ def test_closed_at_any_moment(zoo: Zoo, loop: str, kind: str, call: str) -> None
             return task.exception()
 
     async def cut() -> list[BaseException | None]:
-        found = [await cut_after(rounds) for rounds in [*range(12), *range(20, 200, 20)]]
-        await asyncio.sleep(0.3)  # TLS is shut down in the background; then the loop may close
-        return found
+        return [await cut_after(rounds) for rounds in [*range(12), *range(20, 200, 20)]]
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         found = runner.run(cut())
     assert {errors.ConnectFailed} >= {type(e) for e in found} - {type(None), errors.Unauthorized}
 
@@ -75,7 +74,7 @@ NO_NAMES = [".", "..", ".foo", "a..b", "a" * 64, "\u3002", "XN--\u00fc.example",
 def test_names_that_are_none(zoo: Zoo, loop: str, name: str) -> None:
     """A name that no certificate can have fails the request, in place of switching checks off."""
     found = connection.Connection(zoo.url("wrong-san"), zoo.ca_pem, tls_server_name=name)
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         error = runner.run(_refused(found))
     assert errors.TlsFailed is type(error)
     assert f"tls-server-name {name!a} is no host name" in str(error)
@@ -99,7 +98,7 @@ def test_addresses_that_are_none(loop: str, name: str, *, proxied: bool) -> None
             url = proxy if proxied else ""
             return await _refused(connection.Connection(f"https://{name}:6443", proxy_url=url))
 
-    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+    with loops.runner(LOOPS[loop]) as runner:
         error = runner.run(ask())
     assert errors.ConnectFailed is type(error)
     assert name in str(error)

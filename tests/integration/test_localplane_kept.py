@@ -70,7 +70,7 @@ def test_up_down_and_up_again(commands: Commands) -> None:
     assert again.returncode == 1
     assert "the control plane 'default' runs already (process " in again.stderr
     assert commands.run("down").returncode == 0
-    assert commands.processes() == {}
+    commands.wait_gone()
     second = shell(
         commands,
         """
@@ -82,7 +82,7 @@ def test_up_down_and_up_again(commands: Commands) -> None:
     ).splitlines()
     assert ["configmap/kept", first[3]] == second
     assert not kept(commands).directory.exists()
-    assert commands.processes() == {}
+    commands.wait_gone()
 
 
 def test_two_planes_side_by_side_and_a_killed_supervisor(commands: Commands) -> None:
@@ -104,7 +104,7 @@ def test_two_planes_side_by_side_and_a_killed_supervisor(commands: Commands) -> 
     assert commands.run("up", "--detach", "--name", "one", "--no-controllers").returncode == 0
     for name in ("one", "two"):
         assert "stopped" in commands.run("down", "--name", name).stderr
-    assert commands.processes() == {}
+    commands.wait_gone()
 
 
 @pytest.mark.parametrize("program", ["etcd", "kube-apiserver"])
@@ -133,7 +133,7 @@ def test_a_signal_ends_up_in_order(commands: Commands) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert commands.processes() == {}
+    commands.wait_gone()
 
 
 def test_a_signal_during_start_ends_it_too(commands: Commands) -> None:
@@ -146,7 +146,7 @@ def test_a_signal_during_start_ends_it_too(commands: Commands) -> None:
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert commands.processes() == {}
+    commands.wait_gone()
 
 
 def test_a_taken_port_is_told(commands: Commands) -> None:
@@ -162,7 +162,7 @@ def test_a_taken_port_is_told(commands: Commands) -> None:
         assert f"port {taken.port} of 127.0.0.1 is taken" in done.stderr
         assert "--port" in done.stderr
         assert "Traceback" not in done.stderr
-    assert commands.processes() == {}
+    commands.wait_gone()
     assert not kept(commands).directory.exists(), "nothing of it is worth keeping"
 
 

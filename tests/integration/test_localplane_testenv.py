@@ -60,7 +60,7 @@ def test_the_command_sees_its_planes(commands: Commands) -> None:
     assert ["management", "tenant-1", "tenant-2"] == clusters[::2]
     assert len(set(clusters[1::2])) == 3
     assert list((commands.directory / "tmp").iterdir()) == []
-    assert commands.processes() == {}
+    commands.wait_gone()
 
 
 def test_a_command_that_is_not_there_starts_nothing(commands: Commands) -> None:
@@ -105,7 +105,7 @@ def test_sigterm_reaches_the_command(commands: Commands, marker: str) -> None:
     _, err = running.communicate(timeout=60)
     assert running.returncode == 9, err
     assert processes.related_to(marker) == {}
-    assert commands.processes() == {}
+    commands.wait_gone()
     assert list((commands.directory / "tmp").iterdir()) == []
 
 

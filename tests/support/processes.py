@@ -52,6 +52,10 @@ class Commands:
         """All processes that have to do with ``directory``, and their command lines."""
         return related_to(str(self.directory))
 
+    def wait_gone(self) -> None:
+        """No process is left, give or take the moment one needs to end."""
+        eventually("no process is left", lambda: not self.processes(), patience=5)
+
 
 def related_to(marker: str) -> dict[int, str]:
     """Processes whose command line or working directory holds ``marker`` (not this one)."""
@@ -64,7 +68,7 @@ def related_to(marker: str) -> dict[int, str]:
             cwd = str((entry / "cwd").readlink())
         except OSError:
             continue  # gone meanwhile, or a zombie: nothing of it is left but its exit code
-        if marker in command or marker in cwd:
+        if command and (marker in command or marker in cwd):  # empty: about to end, or to begin
             found[int(entry.name)] = command
     return found
 

@@ -29,8 +29,13 @@ def run(main: Main, *, drain: float = DRAIN) -> None:
 
     Guarantees: see ``run_until_signal``.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    try:
         runner.run(run_until_signal(main, drain=drain))
+    finally:
+        # uvloop refuses (EBUSY) while a hanging peer owes it the end of a TLS connection
+        with contextlib.suppress(OSError):
+            runner.close()
 
 
 async def run_until_signal(main: Main, *, drain: float = DRAIN) -> None:
