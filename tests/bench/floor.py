@@ -1,6 +1,6 @@
 """The floor: a bare client that makes the same writes as the controllers, and nothing else.
 
-No watch, no cache, no decision, no tenant: three patches and one Event for each object, as many
+No watch, no cache, no decision, no tenant: three patches and two Events for each object, as many
 objects at a time as the controllers look at.
 """
 
@@ -18,6 +18,8 @@ from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, kinds
 
 AT_A_TIME = 16
+REASONS = ("HealthCheckPassed", "SharedTenant")
+"""Of the Events. The second is due to the bench: all its clusters lead to one tenant."""
 
 
 async def write_all(kubeconfig: str, namespace: str) -> float:
@@ -56,18 +58,24 @@ async def write(client: kube_client.Client, cluster: DPUCluster) -> None:
         cluster = await client.merge_patch(
             kinds.DPUCLUSTERS, name, body, namespace, subresource=subresource
         )
-    event = kinds.Event(
-        metadata=ObjectMeta(name=f"{name}.floor", namespace=namespace),
+    for reason in REASONS:
+        await client.create(kinds.EVENTS, event(cluster, reason), namespace)
+
+
+def event(cluster: DPUCluster, reason: str) -> kinds.Event:
+    """One Event about ``cluster``."""
+    metadata = cluster.metadata
+    return kinds.Event(
+        metadata=ObjectMeta(name=f"{metadata.name}.{reason.lower()}", namespace=metadata.namespace),
         event_time=timestamps.to_micro(dt.datetime.now(dt.UTC)),
         reporting_controller="floor",
         reporting_instance="floor",
         action="Reconcile",
-        reason="HealthCheckPassed",
-        regarding=kinds.reference(kinds.DPUCLUSTERS, cluster.metadata),
+        reason=reason,
+        regarding=kinds.reference(kinds.DPUCLUSTERS, metadata),
         note="Ready is True",
         type="Normal",
     )
-    await client.create(kinds.EVENTS, event, namespace)
 
 
 def ready() -> dict[str, object]:

@@ -40,7 +40,10 @@ class Entry:
 
 
 class AuditLog:
-    """The log of one API server; ``mark`` makes later reads begin there."""
+    """The log of one API server; ``mark`` makes later reads begin there.
+
+    A log that is read again and again while it grows is read with ``fresh``: each line once.
+    """
 
     def __init__(self, path: pathlib.Path | str) -> None:
         self._path = pathlib.Path(path)
@@ -87,19 +90,33 @@ class AuditLog:
         )
         return [entry for entry in found if entry.is_write]
 
+    def fresh(self) -> list[Entry]:
+        """Finished requests since the mark, which moves behind them."""
+        text = self._text()
+        self._offset += len(text)
+        return _entries(text)
+
     def _read(self) -> list[Entry]:
+        return _entries(self._text())
+
+    def _text(self) -> bytes:
+        """Whole lines since the mark."""
         if not self._path.exists():
-            return []
+            return b""
         with self._path.open("rb") as file:
             file.seek(self._offset)
-            lines = file.read().split(b"\n")[:-1]  # what follows the last line end is half a line
-        events = (json.loads(line) for line in lines)
-        return [_entry(e) for e in events if e.get("stage") == "ResponseComplete"]
+            text = file.read()
+        return text[: text.rfind(b"\n") + 1]  # what follows the last line end is half a line
 
 
 def counts(entries: list[Entry]) -> collections.Counter[tuple[str, str, int]]:
     """How often each (verb, target, status) occurs."""
     return collections.Counter((e.verb, e.target, e.status) for e in entries)
+
+
+def _entries(text: bytes) -> list[Entry]:
+    events = (json.loads(line) for line in text.splitlines())
+    return [_entry(e) for e in events if e.get("stage") == "ResponseComplete"]
 
 
 def _entry(event: dict[str, Any]) -> Entry:
