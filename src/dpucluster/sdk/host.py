@@ -27,9 +27,12 @@ log = logging.getLogger(__name__)
 DRAIN_SECONDS = 4.0
 """For the looks under way when the process stops; Events and Leases come after, 10 s in all."""
 FLUSH_SECONDS = 1.0
-GATHER_SECONDS = 0.2
-"""Roles of one process win their Leases a few milliseconds apart; a look that waits for all of
-them writes one set of finalizers, not one for each."""
+GATHER_SECONDS = 0.05
+"""Roles whose Leases are decided together cause one look, not one each."""
+UNDECIDED_SECONDS = 2.0
+"""How long the first looks wait for a wanted role whose Lease nobody holds yet: it comes some
+milliseconds after the others, or hundreds on a busy machine, and a look with all roles writes one
+set of finalizers, not one for each."""
 
 ElectionFactory = Callable[[str], Election]
 """From a component's name to its election."""
@@ -133,8 +136,10 @@ class Host:
         return [c for c, r in self._runners.items() if r.is_wanted]
 
     def _look_at_all(self) -> None:
+        is_decided = all(self._runners[c].election.holder for c in self._wanted())
+        after = GATHER_SECONDS if is_decided else UNDECIDED_SECONDS
         for cluster in self.clusters.values():
-            self._controller.enqueue(cluster.key, GATHER_SECONDS)
+            self._controller.enqueue(cluster.key, after)
 
     def _cluster_changed(self, delta: store.Delta[DPUCluster]) -> None:
         """Own writes are followed up by the look that made them, but for the last one."""
