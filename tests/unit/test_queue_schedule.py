@@ -28,29 +28,39 @@ class Model(RuleBasedStateMachine):
         self.real = schedule.Schedule()
         self.now = 0.0
         self.ready: list[Key] = []
+        self.patient: list[Key] = []
         self.running: set[Key] = set()
         self.again: set[Key] = set()
         self.due: dict[Key, float] = {}
+        self.hurried: set[Key] = set()
 
-    def model_add(self, key: Key) -> bool:
+    def model_add(self, key: Key, *, patient: bool) -> bool:
         """What adding does to the model."""
         if key in self.ready or key in self.again:
             return False
         if key in self.running:
             self.again.add(key)
-        else:
+            return True
+        if key not in self.patient:
+            (self.patient if patient else self.ready).append(key)
+            return True
+        if not patient:
+            self.patient.remove(key)
             self.ready.append(key)
-        return True
+        return False
 
-    @rule(key=st.sampled_from(KEYS))
-    def add(self, key: Key) -> None:
+    @rule(key=st.sampled_from(KEYS), patient=st.booleans())
+    def add(self, key: Key, patient: bool) -> None:
         """A key is added."""
-        assert self.model_add(key) == self.real.add(key, self.now)
+        expected = self.model_add(key, patient=patient)
+        assert expected == self.real.add(key, self.now, patient=patient)
 
-    @rule(key=st.sampled_from(KEYS), delay=st.integers(1, 10))
-    def add_later(self, key: Key, delay: int) -> None:
-        """A key is added for later; the earlier of two times counts."""
-        self.real.add_at(key, self.now + delay)
+    @rule(key=st.sampled_from(KEYS), delay=st.integers(1, 10), patient=st.booleans())
+    def add_later(self, key: Key, delay: int, patient: bool) -> None:
+        """A key is added for later; the earlier of two times counts, and the lesser patience."""
+        self.real.add_at(key, self.now + delay, patient=patient)
+        if not patient:
+            self.hurried.add(key)
         self.due[key] = min(self.due.get(key, self.now + delay), self.now + delay)
 
     @rule(seconds=st.integers(1, 4))
@@ -61,17 +71,19 @@ class Model(RuleBasedStateMachine):
         reached = sorted(k for k, when in self.due.items() if when <= self.now)
         for key in reached:
             del self.due[key]
-            self.model_add(key)
+            self.model_add(key, patient=key not in self.hurried)
+            self.hurried.discard(key)
         # Two of the same time may come in any order: take over the real one's.
         self.ready.sort(key=list(self.real._ready).index)
+        self.patient.sort(key=list(self.real._patient).index)
 
-    @precondition(lambda self: self.ready)
+    @precondition(lambda self: self.ready or self.patient)
     @rule()
     def start(self) -> None:
-        """The key that was ready first is taken."""
+        """The key that was ready first is taken, a patient one if there is no other."""
         taken = self.real.start(self.now)
         assert taken is not None
-        assert self.ready.pop(0) == taken[0]
+        assert (self.ready or self.patient).pop(0) == taken[0]
         assert taken[0] not in self.running, "never in two hands"
         self.running.add(taken[0])
 
@@ -90,6 +102,8 @@ class Model(RuleBasedStateMachine):
     def same(self) -> None:
         """Both agree on what is ready, running, and due next."""
         assert self.ready == list(self.real._ready)
+        assert self.patient == list(self.real._patient)
+        assert self.real.depth == len(self.ready) + len(self.patient)
         assert self.running == set(self.real._running)
         assert min(self.due.values(), default=None) == self.real.next_due()
         assert self.due == self.real._due
@@ -137,6 +151,16 @@ async def test_each_key_once(queue: work_queue.WorkQueue) -> None:
         queue.add(key)
     assert [A, B] == [await queue.get(), await queue.get()]
     assert 0 == len(queue)
+
+
+async def test_begun_before_new(queue: work_queue.WorkQueue, clock: FakeClock) -> None:
+    """Patient keys are handed out after all others, also when they were added long before."""
+    queue.add(A, patient=True)
+    queue.add_after(B, 1, patient=True)
+    await clock.advance(1)
+    queue.add(C)
+    queue.add(B)
+    assert [C, B, A] == [await queue.get() for _ in range(3)]
 
 
 async def test_added_while_running(queue: work_queue.WorkQueue) -> None:

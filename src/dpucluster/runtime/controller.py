@@ -102,9 +102,9 @@ class Controller:
         self._tasks: list[asyncio.Task[None]] = []
         self._told: dict[Key, str] = {}
 
-    def enqueue(self, key: Key, after: float = 0.0) -> None:
-        """Look at ``key`` soon, or ``after`` seconds from now."""
-        self._queue.add_after(key, after)
+    def enqueue(self, key: Key, after: float = 0.0, *, patient: bool = False) -> None:
+        """Look at ``key`` soon, or ``after`` seconds from now; ``patient``: after all others."""
+        self._queue.add_after(key, after, patient=patient)
 
     async def run(self) -> None:
         """Work until cancelled or drained."""

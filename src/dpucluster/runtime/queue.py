@@ -20,7 +20,8 @@ class WorkQueue:
     Guarantees:
         A key that is added is handed out at least once after that, unless the queue is shut down;
         added ten times before that, it is handed out once. It is never in two workers' hands:
-        added meanwhile, it comes back after ``done``.
+        added meanwhile, it comes back after ``done``. A key added with ``patient`` is handed out
+        when no other is ready: what was begun is finished before more is begun.
 
     Assumptions:
         Used from one event loop. Each key got is given back with ``done``.
@@ -59,20 +60,20 @@ class WorkQueue:
         """How many keys are ready."""
         return self._schedule.depth
 
-    def add(self, key: Key) -> None:
+    def add(self, key: Key, *, patient: bool = False) -> None:
         """Hand out ``key`` as soon as a worker is free."""
         if self._closed:
             return
-        if self._schedule.add(key, self._clock.monotonic()):
+        if self._schedule.add(key, self._clock.monotonic(), patient=patient):
             self._adds.inc()
             self._wake()
 
-    def add_after(self, key: Key, seconds: float) -> None:
+    def add_after(self, key: Key, seconds: float, *, patient: bool = False) -> None:
         """Hand out ``key`` in ``seconds``; of two delays for one key the earlier counts."""
         if seconds <= 0:
-            self.add(key)
+            self.add(key, patient=patient)
         elif not self._closed:
-            self._schedule.add_at(key, self._clock.monotonic() + seconds)
+            self._schedule.add_at(key, self._clock.monotonic() + seconds, patient=patient)
             self._arm()
 
     def add_rate_limited(self, key: Key) -> None:

@@ -5,7 +5,6 @@ Times are numbers that the caller passes in; nothing here waits.
 
 from __future__ import annotations
 
-import collections
 import heapq
 import itertools
 from typing import Final
@@ -34,15 +33,17 @@ class Schedule:
     Guarantees:
         A key is ready at most once and runs at most once at a time; one that is added while it
         runs is ready again when it is done. Of two delays for one key the earlier counts. Ready
-        keys leave in the order in which they became ready.
+        keys leave in the order in which they became ready, patient ones after all others.
     """
 
     def __init__(self) -> None:
-        self._ready: collections.deque[Key] = collections.deque()
-        self._ready_since: dict[Key, float] = {}
+        # With the time since when each is ready; dicts keep the order.
+        self._ready: dict[Key, float] = {}
+        self._patient: dict[Key, float] = {}
         self._running: dict[Key, float] = {}
         self._again: set[Key] = set()
         self._due: dict[Key, float] = {}
+        self._due_patient: set[Key] = set()
         # Holds entries that are outdated (an earlier delay came, or the key was promoted): only
         # one that agrees with _due counts.
         self._heap: list[tuple[float, int, Key]] = []
@@ -52,25 +53,34 @@ class Schedule:
     @property
     def depth(self) -> int:
         """How many keys are ready."""
-        return len(self._ready)
+        return len(self._ready) + len(self._patient)
 
     @property
     def running(self) -> list[float]:
         """When each of the running keys was started."""
         return list(self._running.values())
 
-    def add(self, key: Key, now: float) -> bool:
-        """Make ``key`` ready; False when it is already, or will be when it is done."""
-        if key in self._ready_since or key in self._again:
+    def add(self, key: Key, now: float, *, patient: bool = False) -> bool:
+        """Make ``key`` ready; False when it is already, or will be when it is done.
+
+        A patient key that is added without patience waits behind the others no more.
+        """
+        if key in self._ready or key in self._again or (patient and key in self._patient):
             return False
         if key in self._running:
             self._again.add(key)
-        else:
-            self._make_ready(key, now)
-        return True
+            return True
+        since = self._patient.pop(key, None)
+        lane = self._patient if patient else self._ready
+        lane[key] = now if since is None else since
+        return since is None
 
-    def add_at(self, key: Key, when: float) -> None:
+    def add_at(self, key: Key, when: float, *, patient: bool = False) -> None:
         """Make ``key`` ready at ``when``, or earlier when that was said before."""
+        if not patient:
+            self._due_patient.discard(key)
+        elif key not in self._due:
+            self._due_patient.add(key)
         if key in self._due and self._due[key] <= when:
             return
         self._due[key] = when
@@ -98,15 +108,18 @@ class Schedule:
         while (due := self.next_due()) is not None and due <= now:
             key = heapq.heappop(self._heap)[2]
             del self._due[key]
-            promoted += self.add(key, now)
+            is_patient = key in self._due_patient
+            self._due_patient.discard(key)
+            promoted += self.add(key, now, patient=is_patient)
         return promoted
 
     def start(self, now: float) -> tuple[Key, float] | None:
         """Take the next ready key, with the seconds it was ready, or None."""
-        if not self._ready:
+        lane = self._ready or self._patient
+        if not lane:
             return None
-        key = self._ready.popleft()
-        since = self._ready_since.pop(key)
+        key = next(iter(lane))
+        since = lane.pop(key)
         self._running[key] = now
         return key, now - since
 
@@ -115,9 +128,5 @@ class Schedule:
         started = self._running.pop(key)
         if key in self._again:
             self._again.remove(key)
-            self._make_ready(key, now)
+            self._ready[key] = now
         return now - started
-
-    def _make_ready(self, key: Key, now: float) -> None:
-        self._ready.append(key)
-        self._ready_since[key] = now

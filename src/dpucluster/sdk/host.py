@@ -139,12 +139,16 @@ class Host:
         is_decided = all(self._runners[c].election.holder for c in self._wanted())
         after = GATHER_SECONDS if is_decided else UNDECIDED_SECONDS
         for cluster in self.clusters.values():
-            self._controller.enqueue(cluster.key, after)
+            self._controller.enqueue(cluster.key, after, patient=True)
 
     def _cluster_changed(self, delta: store.Delta[DPUCluster]) -> None:
-        """Own writes are followed up by the look that made them, but for the last one."""
+        """Own writes are followed up by the look that made them, but for the last one.
+
+        New objects are patient: of a thousand that come at once each is finished soon after it
+        was begun, and no first publication runs out of time behind the others' beginnings.
+        """
         if not delta.own or delta.new is None:
-            self._controller.enqueue(delta.key)
+            self._controller.enqueue(delta.key, patient=delta.old is None)
 
     async def _flush(self) -> None:
         await self.recorder.flush(FLUSH_SECONDS)
