@@ -139,7 +139,7 @@ class Exchange:
         began = time.monotonic()
         try:
             async with self._within(what, seconds):
-                answer = await self._whole(what, max_bytes, seconds)
+                answer = await self._whole(what, max_bytes)
         except errors.TransportError:
             self._tell(what, NO_ANSWER, began)
             raise
@@ -152,8 +152,8 @@ class Exchange:
         began = time.monotonic()
         async with contextlib.AsyncExitStack() as stack:
             try:
-                answer = self.pool.send(request, self.timeout)
-                response = await stack.enter_async_context(answer)
+                async with self._within(what, self.timeout):
+                    response = await stack.enter_async_context(self.pool.send(request))
             except errors.TransportError:
                 self._tell(what, NO_ANSWER, began)
                 raise
@@ -185,8 +185,8 @@ class Exchange:
                 raise
             raise failures.timed_out(what.what, self.pool.server, seconds) from None
 
-    async def _whole(self, what: Call, max_bytes: int, seconds: float) -> RawResponse:
-        async with self.pool.send(self._request(what), seconds) as response:
+    async def _whole(self, what: Call, max_bytes: int) -> RawResponse:
+        async with self.pool.send(self._request(what)) as response:
             bound = max_bytes if response.status < 400 else min(max_bytes, MAX_ERROR)
             body, truncated = await _body(response, bound)
             shown = self.pool.redact(body)

@@ -41,11 +41,11 @@ class Resource(Generic[T]):
         """
         if self.namespaced and name and not namespace:
             raise ValueError(f"{self.plural} {name}: namespace missing")
-        parts = ["apis", self.group, self.version] if self.group else ["api", self.version]
+        parts = ["/apis", self.group, self.version] if self.group else ["/api", self.version]
         if self.namespaced and namespace:
-            parts += ["namespaces", namespace]
-        parts += [p for p in (self.plural, name, subresource) if p]
-        return "/" + "/".join(urllib.parse.quote(p, safe=":") for p in parts)
+            parts += ["namespaces", _quoted(namespace)]
+        parts += [p for p in (self.plural, _quoted(name), subresource) if p]
+        return "/".join(parts)
 
     def as_metadata(self) -> Resource[PartialObject]:
         """The same objects, of which the server sends only the metadata."""
@@ -58,3 +58,8 @@ class Resource(Generic[T]):
             namespaced=self.namespaced,
             metadata_only=True,
         )
+
+
+def _quoted(name: str) -> str:
+    """A name that leads nowhere else, whatever it holds."""
+    return urllib.parse.quote(name, safe=":")

@@ -15,7 +15,7 @@ import functools
 import io
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -84,19 +84,13 @@ class Transport:
         return self.connection.server
 
     @contextlib.asynccontextmanager
-    async def send(self, request: Request, seconds: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer's head within ``seconds``; its body is the caller's to read.
+    async def send(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer's head; its body is the caller's to read. The caller also sets the time limit.
 
         Errors raised by reading the body inside the context are translated too.
         """
-        with self._translated(request.what):
-            try:
-                async with asyncio.timeout(seconds) as limit:
-                    response = await self._authenticated(request)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise failures.timed_out(request.what, self.server, seconds) from None
+        try:
+            response = await self._authenticated(request)
             try:
                 yield response
             except BaseException:
@@ -104,6 +98,8 @@ class Transport:
                 raise
             # An unread rest would block the connection's next user.
             response.release() if response.content.at_eof() else response.close()
+        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError, UnicodeError) as error:
+            raise failures.from_library(request.what, self.server, error) from error
 
     async def disconnect(self) -> None:
         """Close every connection, also those in use; the next request connects again."""
@@ -119,13 +115,6 @@ class Transport:
     def redact(self, body: bytes) -> bytes:
         """``body`` without our own token, should the server have sent it back."""
         return body.replace(self._token, b"[redacted]") if self._token else body
-
-    @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except (aiohttp.ClientError, ssl.SSLError, TimeoutError, OSError, UnicodeError) as error:
-            raise failures.from_library(what, self.server, error) from error
 
     async def _authenticated(self, request: Request) -> aiohttp.ClientResponse:
         self._refuse_if_closed()
@@ -164,14 +153,16 @@ class Transport:
         )
 
     def _url(self, request: Request) -> yarl.URL:
-        try:
-            url = yarl.URL(self.server.rstrip("/") + request.target, encoded=True)
-            host = url.raw_host or ""
-        except ValueError:
-            host = ""
-        if not tls.is_name(host):
+        if not self._has_host:
             raise errors.ConnectFailed(f"{request.what}: {self.server} has no valid host name")
-        return url
+        return yarl.URL(self.server.rstrip("/") + request.target, encoded=True)
+
+    @functools.cached_property
+    def _has_host(self) -> bool:
+        try:
+            return tls.is_name(yarl.URL(self.server, encoded=True).raw_host or "")
+        except ValueError:
+            return False
 
     def _server_name(self, request: Request) -> str | None:
         """What the certificate is checked against; None: the host of the URL."""
@@ -185,12 +176,20 @@ class Transport:
         """The context for these credentials, kept until other certificates come."""
         if not self.server.startswith("https:"):
             return True
+        if (ready := self._ready_tls(own)) is not None:
+            return ready
         async with self._tls_lock:
-            if self._tls is None or not _same_certificate(self._tls[0], own):
-                # Off the loop: reading the system's authorities takes tens of milliseconds.
-                context = await asyncio.to_thread(tls.ssl_context, self.connection, own)
-                self._tls = own, context
-            return self._tls[1]
+            if (ready := self._ready_tls(own)) is not None:
+                return ready
+            # Off the loop: reading the system's authorities takes tens of milliseconds.
+            context = await asyncio.to_thread(tls.ssl_context, self.connection, own)
+            self._tls = own, context
+            return context
+
+    def _ready_tls(self, own: connections.Credentials) -> ssl.SSLContext | None:
+        if self._tls is None or not _same_certificate(self._tls[0], own):
+            return None
+        return self._tls[1]
 
     def _refuse_if_closed(self) -> None:
         if self._closed:
