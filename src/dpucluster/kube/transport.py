@@ -103,6 +103,7 @@ class Transport:
 
     async def disconnect(self) -> None:
         """Close every connection, also those in use; the next request connects again."""
+        self._tls = None
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
             await session.close()
