@@ -20,6 +20,10 @@ DRAIN: Final = 10.0
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
+YOUNG: Final = 10_000
+"""New containers between two collections. Requests under way are thousands of them, which their
+reference counts free: with Python's 700 a busy loop spends 4 % of its time on looking at them."""
+
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """A program: runs until its event is set, then comes to its end."""
 
@@ -98,13 +102,14 @@ def leave(code: int) -> None:
 
 
 def freeze_garbage() -> None:
-    """Let the garbage collector never again look at what exists now.
+    """Let the garbage collector never again look at what exists now, and less often at the rest.
 
     To be called once caches are complete: with 10,000 cached objects a full collection stops the
     loop for 40 ms, and for none after this.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(YOUNG)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
