@@ -126,9 +126,15 @@ class Client:
 
     # Reading
 
-    async def get(self, resource: Resource[T], name: str, namespace: str = "") -> T:
-        """One object."""
-        call = exchange.call("GET", resource, namespace, name)
+    async def get(
+        self, resource: Resource[T], name: str, namespace: str = "", *, not_older_than: str = ""
+    ) -> T:
+        """One object: the newest, or with ``not_older_than`` at least that resourceVersion.
+
+        The latter the server takes from its cache; for the newest it has to ask etcd.
+        """
+        params = {"resourceVersion": not_older_than}
+        call = exchange.call("GET", resource, namespace, name, params=params)
         return wire.decode(resource, await self._exchange.read(call))
 
     async def list(

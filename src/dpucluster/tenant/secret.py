@@ -89,7 +89,7 @@ class SecretReader:
             self._judged = cached
             return None
         try:
-            secret = await self._read()
+            secret = await self._read(cached)
         except errors.DpuClusterError as error:
             return self._failed(error)
         version = secret.metadata.resource_version if secret else ""
@@ -125,10 +125,11 @@ class SecretReader:
         found = self._secrets.get(self._target.secret)
         return found.metadata.resource_version if found else ""
 
-    async def _read(self) -> kinds.Secret | None:
+    async def _read(self, cached: str) -> kinds.Secret | None:
+        """At least the version ``cached``; the newest where the cache has none."""
         name, namespace = self._target.secret_name, self._target.secret.namespace
         try:
-            return await self._client.get(kinds.SECRETS, name, namespace)
+            return await self._client.get(kinds.SECRETS, name, namespace, not_older_than=cached)
         except errors.NotFound:
             return None
 
