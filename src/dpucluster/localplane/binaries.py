@@ -1,13 +1,14 @@
 """etcd, kube-apiserver, kube-controller-manager and kubectl: found, or got.
 
-Each is looked for by itself, in this order:
+With Kamaji, too: kube-scheduler, Kamaji itself, and what its tenants run, of another version of
+Kubernetes (``kamaji/kube-apiserver`` …). Each is looked for by itself, in this order:
 
 1. the directory ``KUBEBUILDER_ASSETS`` (envtest's set has no kube-controller-manager: what it
-   lacks comes from the next places);
+   lacks comes from the next places; nothing of Kamaji's is looked for there);
 2. the cache, ``$XDG_CACHE_HOME/dpucluster/binaries/<version>-<os>-<arch>``;
 3. official archives with their published checksums (``DPUCLUSTER_DOWNLOAD_URL_KUBERNETES`` and
    ``DPUCLUSTER_DOWNLOAD_URL_ETCD`` name mirrors, or ``off``);
-4. ``go build`` from the pinned module, minutes once.
+4. ``go build`` from the pinned modules, minutes once.
 
 Everything here blocks, for minutes when a build is needed: call it before the event loop starts.
 
@@ -26,6 +27,8 @@ from dpucluster.localplane import build, cache, download, lock, release
 from dpucluster.localplane import progress as progress_
 
 ALL = release.ALL
+WITH_KAMAJI = (*release.ALL, *release.WITH_KAMAJI)
+"""All that a control plane with Kamaji needs."""
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 
 
@@ -48,10 +51,13 @@ def ensure(
     """
     found = locate(names, env)
     _tell_of_assets(env, names, progress)
-    if missing := [name for name in names if name not in found]:
-        store = cache.of(release.pins(), env)
+    missing = [name for name in names if name not in found]
+    for pinned in dict.fromkeys(release.pins_of(name) for name in missing):
+        store = cache.of(pinned, env)
         with cache.explained(store):
-            _get(missing, store, progress, env, builder)
+            wanted = [name for name in missing if release.pins_of(name) == pinned]
+            _get(wanted, store, progress, env, builder)
+    if missing:
         found = locate(names, env)
     return {name: found[name] for name in names}
 
@@ -74,14 +80,15 @@ def directory(
 
 def locate(names: Sequence[str], env: Mapping[str, str] = os.environ) -> dict[str, Path]:
     """Those of ``names`` that are there already, as absolute paths. Changes nothing."""
-    if unknown := sorted(set(names) - set(ALL)):
-        raise errors.BinaryError(f"no such binary: {', '.join(unknown)}; there are {ALL}")
-    folders = [cache.of(release.pins(), env).folder]
-    if assets := env.get(ASSETS_VARIABLE):
-        folders.insert(0, Path(assets).absolute())
+    if unknown := sorted(set(names) - set(WITH_KAMAJI)):
+        raise errors.BinaryError(f"no such binary: {', '.join(unknown)}; there are {WITH_KAMAJI}")
     found: dict[str, Path] = {}
     for name in names:
-        candidates = (folder / name for folder in folders)
+        pinned = release.pins_of(name)
+        folders = [cache.of(pinned, env).folder]
+        if not pinned.module and (assets := env.get(ASSETS_VARIABLE)):
+            folders.insert(0, Path(assets).absolute())
+        candidates = (folder / release.file_of(name) for folder in folders)
         path = next((p for p in candidates if _is_program(p)), None)
         if path is not None:
             found[name] = path
@@ -96,7 +103,8 @@ def _tell_of_assets(
     env: Mapping[str, str], names: Sequence[str], progress: progress_.Progress
 ) -> None:
     if assets := env.get(ASSETS_VARIABLE):
-        lacking = [name for name in names if not _is_program(Path(assets) / name)]
+        own = [name for name in names if not release.pins_of(name).module]
+        lacking = [name for name in own if not _is_program(Path(assets) / name)]
         if lacking:
             progress.note(
                 f"{ASSETS_VARIABLE}={assets} has no {', '.join(lacking)}; the cache is used instead"
@@ -113,7 +121,10 @@ def _get(
     """Fill the cache with ``names``, or wait for the process that is doing it."""
 
     def is_done() -> bool:
-        return all(_is_program(store.folder / name) for name in names)
+        return not missing()
+
+    def missing() -> list[str]:
+        return [n for n in names if not _is_program(store.folder / release.file_of(n))]
 
     store.folder.parent.mkdir(parents=True, exist_ok=True)
     purpose = f"which gets the control-plane binaries {store.folder.name}"
@@ -122,9 +133,9 @@ def _get(
             return
         with cache.workplace(store) as scratch:
             run = _Run(scratch, progress, env, builder)
-            missing = [name for name in names if not _is_program(store.folder / name)]
-            for number, name in enumerate(missing, 1):
-                made = run.make(name, f"{number} of {len(missing)}")
+            wanted = missing()
+            for number, name in enumerate(wanted, 1):
+                made = run.make(name, f"{number} of {len(wanted)}")
                 cache.install(made, store)
 
 
@@ -142,22 +153,21 @@ class _Run:
         self._progress = progress
         self._env = env
         self._builder = builder
-        self._pins = release.pins()
         self._downloads = download.Downloader(progress)
 
     def make(self, name: str, which: str) -> Path:
         """Download the binary, else build it; where it was made."""
-        target = self._scratch / name
-        label = f"{name} {release.version_of(name, self._pins)} ({which})"
+        target = self._scratch / release.file_of(name)
+        label = f"{name} {release.version_of(name, release.pins_of(name))} ({which})"
         if (why_not := self._download(name, label, target)) is not None:
             self._build(name, label, target, why_not)
         return target
 
     def _download(self, name: str, label: str, target: Path) -> str | None:
         """Why it could not be downloaded; ``None`` when it was."""
-        archive = release.archive(name, self._pins, self._env)
+        archive = release.archive(name, release.pins_of(name), self._env)
         if archive is None:
-            return "switched off"
+            return "there is none" if name == release.KAMAJI else "switched off"
         told = self._downloads.is_down(archive)
         if not told:
             self._progress.start(f"{label}: downloading from {archive.host}")
@@ -176,8 +186,8 @@ class _Run:
                 name, target, scratch=self._scratch, progress=self._progress, env=self._env
             )
         except errors.BinaryError as exc:
-            raise errors.BinaryError(
-                f"no {name}. Download: {why_not}. Build: {exc}\nOr set {ASSETS_VARIABLE} to a"
-                f" directory that holds {', '.join(ALL)}."
-            ) from exc
+            told = f"no {name}. Download: {why_not}. Build: {exc}"
+            if not release.pins_of(name).module:
+                told += f"\nOr set {ASSETS_VARIABLE} to a directory that holds {', '.join(ALL)}."
+            raise errors.BinaryError(told) from exc
         self._progress.finish("built")

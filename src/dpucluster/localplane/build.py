@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from dpucluster import errors
+from dpucluster.localplane import manifests, release
 from dpucluster.localplane import progress as progress_
-from dpucluster.localplane import release
 
 _TICK = 0.2
 _TAIL_LINES = 15
@@ -74,14 +74,18 @@ def go_build(
     Raises:
         BinaryError: Go is missing or too old, or the build failed.
     """
-    pinned = release.pins()
+    pinned = release.pins_of(name)
     module = scratch / "module"
     module.mkdir(exist_ok=True)
     for file in ("go.mod", "go.sum"):
-        (module / file).write_bytes(release.module_file(file).read_bytes())
+        (module / file).write_bytes(release.module_file(file, pinned.module).read_bytes())
     go = _find_go(pinned, env)
-    environment = _environment(env, scratch)
+    environment = _environment(env, scratch, pinned)
     _check_version(go, pinned, module, environment, progress)
+    if name == release.KAMAJI_MANIFESTS:
+        source = _module_source(go, name, module, environment, progress)
+        target.write_text(manifests.collect(source), encoding="utf-8")
+        return
     command = (
         go, "build", "-mod=readonly", "-buildvcs=false", "-trimpath",
         "-ldflags", release.linker_flags(name, pinned),
@@ -101,7 +105,27 @@ def _find_go(pinned: release.Pins, env: Mapping[str, str]) -> str:
     return os.path.abspath(found)  # noqa: PTH100 - a symlinked go must keep its name
 
 
-def _environment(env: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def _module_source(
+    go: str,
+    name: str,
+    module: Path,
+    environment: Mapping[str, str],
+    progress: progress_.Progress,
+) -> Path:
+    """Where Go has unpacked the module that ``name`` is in, which it fetches first."""
+    log = module / "download.log"
+    package = release.package_of(name)
+    command = (go, "mod", "download", "-json", package)
+    code = _run(command, cwd=module, env=environment, log=log, progress=progress)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    # Go may tell what it downloads before it prints the document.
+    found = re.search(r'"Dir": "([^"]+)"', text)
+    if code != 0 or found is None:
+        raise errors.BinaryError(explain_failure(name, code, text))
+    return Path(found.group(1))
+
+
+def _environment(env: Mapping[str, str], scratch: Path, pinned: release.Pins) -> dict[str, str]:
     """The user's Go settings (GOFLAGS, GOPROXY, caches …), less what would build another thing."""
     system, architecture = release.target()
     temporary = scratch / "tmp"
@@ -113,6 +137,8 @@ def _environment(env: Mapping[str, str], scratch: Path) -> dict[str, str]:
         "GO111MODULE": "on",
         "GOWORK": "off",  # a workspace above the cache directory would replace the pins
         "GOTMPDIR": str(temporary),  # so that what a killed build leaves is found again
+        # what runs in a file system of its own must not need the libraries of this one
+        **({"CGO_ENABLED": "0"} if pinned.kamaji else {}),
     }
 
 

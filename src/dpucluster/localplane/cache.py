@@ -38,12 +38,12 @@ class Cache:
 
 
 def of(pinned: release.Pins, env: Mapping[str, str]) -> Cache:
-    """The cache directory of the pinned version for this machine and user."""
-    system, architecture = release.target()
-    return Cache(_root(env) / f"{pinned.kubernetes}-{system}-{architecture}")
+    """The cache directory of the pinned versions for this machine and user."""
+    versions = f"kamaji-{pinned.kamaji}-" if pinned.kamaji else ""
+    return Cache(root(env) / f"{versions}{pinned.kubernetes}-{'-'.join(release.target())}")
 
 
-def _root(env: Mapping[str, str]) -> Path:
+def root(env: Mapping[str, str]) -> Path:
     """``$XDG_CACHE_HOME`` (only if absolute, as its specification says), else ``~/.cache``."""
     home = Path(env.get("XDG_CACHE_HOME", ""))
     if not home.is_absolute():

@@ -1,6 +1,8 @@
 """What is pinned: versions, official archives, and the Go packages behind each binary.
 
-Pure but for reading the packed ``go.mod``, which is the one place versions stand in.
+Pure but for reading the packed ``go.mod`` files, which are the one place versions stand in. There
+are two: the control plane's own, and Kamaji's, whose tenants run another Kubernetes. What comes
+from the second is named ``kamaji/…``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,14 @@ from dpucluster import errors
 
 ETCD = "etcd"
 ALL = (ETCD, "kube-apiserver", "kube-controller-manager", "kubectl")
+"""What every local control plane needs."""
+KAMAJI = "kamaji/kamaji"
+KAMAJI_MANIFESTS = "kamaji/manifests.json"
+"""Kamaji's CRDs and ClusterRole, out of the module it is built from."""
+TENANT = ("kamaji/kube-apiserver", "kamaji/kube-controller-manager", "kamaji/kube-scheduler")
+"""What Kamaji's pods run."""
+WITH_KAMAJI = ("kube-scheduler", KAMAJI_MANIFESTS, KAMAJI, *TENANT)
+"""What a control plane with Kamaji needs beyond ``ALL``."""
 
 KUBERNETES_URL = "https://dl.k8s.io"
 ETCD_URL = "https://github.com/etcd-io/etcd/releases/download"
@@ -28,17 +38,27 @@ OFF = "off"
 
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _KUBERNETES_MODULE = "k8s.io/kubernetes"
+_KAMAJI_MODULE = "github.com/clastix/kamaji"
 _ETCD_MODULE = "go.etcd.io/etcd/server/v3"
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True)
 class Pins:
-    """Versions as ``go.mod`` has them: ``v1.34.4``, ``v3.6.5``, and the Go it asks for."""
+    """Versions as one ``go.mod`` has them: ``v1.34.4``, ``v3.6.5``, and the Go it asks for.
+
+    ``etcd`` is empty in Kamaji's, ``kamaji`` in the control plane's own.
+    """
 
     kubernetes: str
-    etcd: str
     go: str
+    etcd: str = ""
+    kamaji: str = ""
+
+    @property
+    def module(self) -> str:
+        """The folder of the module below ``controlplane``; empty for the control plane's own."""
+        return "kamaji" if self.kamaji else ""
 
 
 @dataclass(frozen=True)
@@ -62,33 +82,54 @@ class Archive:
         return urllib.parse.urlsplit(self.base).netloc
 
 
-def module_file(name: str) -> Traversable:
-    """``go.mod`` or ``go.sum`` of the module the control plane is built from."""
-    return importlib.resources.files("dpucluster") / "_data" / "controlplane" / name
+def module_file(name: str, module: str = "") -> Traversable:
+    """``go.mod`` or ``go.sum`` of the module that programs are built from."""
+    folder = importlib.resources.files("dpucluster") / "_data" / "controlplane"
+    return (folder / module if module else folder) / name
 
 
 def pins() -> Pins:
-    """The pinned versions."""
+    """The pinned versions of the control plane itself."""
     return parse_pins(module_file("go.mod").read_text(encoding="utf-8"))
 
 
+def pins_of(name: str) -> Pins:
+    """The pinned versions of the module that ``name`` comes from."""
+    if not name.startswith("kamaji/"):
+        return pins()
+    return parse_kamaji_pins(module_file("go.mod", "kamaji").read_text(encoding="utf-8"))
+
+
 def parse_pins(go_mod: str) -> Pins:
-    """The pinned versions in the text of a ``go.mod``."""
-
-    def find(pattern: str) -> str:
-        match = re.search(pattern, go_mod, re.MULTILINE)
-        if match is None:
-            raise errors.BinaryError(
-                f"controlplane/go.mod has no line like {pattern!r}: this installation is damaged,"
-                " install dpucluster again"
-            )
-        return match.group(1)
-
+    """The pinned versions in the text of the control plane's ``go.mod``."""
     return Pins(
-        kubernetes=find(rf"^\s*(?:require )?{re.escape(_KUBERNETES_MODULE)} (v\S+)"),
-        etcd=find(rf"^\s*(?:require )?{re.escape(_ETCD_MODULE)} (v\S+)"),
-        go=find(r"^go (\S+)"),
+        kubernetes=_required(go_mod, _KUBERNETES_MODULE, "controlplane"),
+        etcd=_required(go_mod, _ETCD_MODULE, "controlplane"),
+        go=_find(go_mod, r"^go (\S+)", "controlplane"),
     )
+
+
+def parse_kamaji_pins(go_mod: str) -> Pins:
+    """The pinned versions in the text of Kamaji's ``go.mod``."""
+    return Pins(
+        kubernetes=_required(go_mod, _KUBERNETES_MODULE, "controlplane/kamaji"),
+        kamaji=_required(go_mod, _KAMAJI_MODULE, "controlplane/kamaji"),
+        go=_find(go_mod, r"^go (\S+)", "controlplane/kamaji"),
+    )
+
+
+def _required(go_mod: str, module: str, where: str) -> str:
+    return _find(go_mod, rf"^\s*(?:require )?{re.escape(module)} (v\S+)", where)
+
+
+def _find(go_mod: str, pattern: str, where: str) -> str:
+    match = re.search(pattern, go_mod, re.MULTILINE)
+    if match is None:
+        raise errors.BinaryError(
+            f"{where}/go.mod has no line like {pattern!r}: this installation is damaged,"
+            " install dpucluster again"
+        )
+    return match.group(1)
 
 
 def target() -> tuple[str, str]:
@@ -108,18 +149,29 @@ def target() -> tuple[str, str]:
 
 def version_of(name: str, pinned: Pins) -> str:
     """The pinned version of one binary."""
+    if name in (KAMAJI, KAMAJI_MANIFESTS):
+        return pinned.kamaji
     return pinned.etcd if name == ETCD else pinned.kubernetes
 
 
 def package_of(name: str) -> str:
-    """The Go package one binary is built from."""
-    return _ETCD_MODULE if name == ETCD else f"{_KUBERNETES_MODULE}/cmd/{name}"
+    """The Go package one binary is built from; of the manifests, the module they are in."""
+    if name in (KAMAJI, KAMAJI_MANIFESTS):
+        return _KAMAJI_MODULE
+    return _ETCD_MODULE if name == ETCD else f"{_KUBERNETES_MODULE}/cmd/{file_of(name)}"
+
+
+def file_of(name: str) -> str:
+    """The file's own name: two modules have a kube-apiserver each."""
+    return name.removeprefix("kamaji/")
 
 
 def linker_flags(name: str, pinned: Pins) -> str:
     """What ``go build -ldflags`` gets; without the stamp a Kubernetes binary reports v0.0.0."""
     if name == ETCD:  # carries its version in the source
         return "-s -w"
+    if name == KAMAJI:
+        return f"-s -w -X {_KAMAJI_MODULE}/internal.GitTag={pinned.kamaji}"
     major, minor, _ = pinned.kubernetes.removeprefix("v").split(".", 2)
     stamp = {
         "gitVersion": pinned.kubernetes,
@@ -132,12 +184,16 @@ def linker_flags(name: str, pinned: Pins) -> str:
 
 
 def archive(name: str, pinned: Pins, env: Mapping[str, str]) -> Archive | None:
-    """Where the official archive of one binary is; ``None`` when downloads are switched off.
+    """Where the official archive of one binary is.
+
+    ``None`` when downloads are switched off, and for Kamaji, which publishes no binary.
 
     Raises:
         BinaryError: the URL in the environment is neither HTTP(S) nor ``off``.
     """
     system, architecture = target()
+    if name in (KAMAJI, KAMAJI_MANIFESTS):
+        return None
     if name == ETCD:
         base = _base(env, ETCD_URL_VARIABLE, ETCD_URL)
         folder = f"etcd-{pinned.etcd}-{system}-{architecture}"
@@ -153,12 +209,12 @@ def archive(name: str, pinned: Pins, env: Mapping[str, str]) -> Archive | None:
         )
     else:
         base = _base(env, KUBERNETES_URL_VARIABLE, KUBERNETES_URL)
-        url = f"{base}/{pinned.kubernetes}/bin/{system}/{architecture}/{name}"
+        url = f"{base}/{pinned.kubernetes}/bin/{system}/{architecture}/{file_of(name)}"
         made = Archive(
             base=base,
             url=url,
             checksums_url=f"{url}.sha256",
-            file=name,
+            file=file_of(name),
             member="",
             variable=KUBERNETES_URL_VARIABLE,
         )
