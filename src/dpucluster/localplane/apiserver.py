@@ -55,18 +55,19 @@ class Keys:
     audit_policy: Path
 
 
-def prepare(directory: Path, name: str) -> Keys:
+def prepare(directory: Path, name: str, address: str = ports.LOOPBACK) -> Keys:
     """Make what ``directory`` lacks: an authority and a token key stay, certificates are new."""
+    hosts = tuple(dict.fromkeys((*HOSTS, address)))
     files.make_private_directory(directory)
-    authority, ca = _authority(directory, name)
+    authority, ca = kept_authority(directory, name)
     service_accounts = directory / "service-accounts.key"
     if not service_accounts.exists():
         files.write(service_accounts, pki.signing_key())
     return Keys(
         authority=authority,
         ca=ca,
-        server=_write_pair(directory, "apiserver", authority.server("kube-apiserver", HOSTS)),
-        admin=_write_pair(
+        server=write_pair(directory, "apiserver", authority.server("kube-apiserver", hosts)),
+        admin=write_pair(
             directory, "admin", authority.client("dpucluster:localplane", ("system:masters",))
         ),
         service_accounts=service_accounts,
@@ -82,10 +83,11 @@ def command(
     etcd_servers: str,
     etcd_prefix: str,
     audit_log: Path | None,
+    address: str = ports.LOOPBACK,
 ) -> list[str]:
     """The whole command line."""
     flags = {
-        "bind-address": ports.LOOPBACK,
+        "bind-address": address,
         "secure-port": port,
         "permit-port-sharing": "true",  # see ports.Reservation
         "etcd-servers": etcd_servers,
@@ -100,10 +102,11 @@ def command(
         "service-account-key-file": keys.service_accounts,
         "service-account-signing-key-file": keys.service_accounts,
         "service-cluster-ip-range": "10.96.0.0/16",
-        # A loopback address cannot be an Endpoint; there are no pods that would look for it.
-        "endpoint-reconciler-type": "none",
         "profiling": "false",
     }
+    if address == ports.LOOPBACK:
+        # A loopback address cannot be an Endpoint; there are no pods that would look for it.
+        flags["endpoint-reconciler-type"] = "none"
     if audit_log is not None:
         flags |= {
             "audit-policy-file": keys.audit_policy,
@@ -113,17 +116,21 @@ def command(
     return [str(binary), *(f"--{flag}={value}" for flag, value in flags.items())]
 
 
-def _authority(directory: Path, name: str) -> tuple[pki.Authority, PairFiles]:
+def kept_authority(
+    directory: Path, name: str, kind: pki.KeyKind = pki.KeyKind.ECDSA
+) -> tuple[pki.Authority, PairFiles]:
+    """The authority whose files are in ``directory``, which are made if they are not there."""
     paths = _pair_files(directory, "ca")
     # The certificate is written last: with it, both are whole.
     if paths.certificate.exists():
         pair = pki.KeyPair(paths.certificate.read_bytes(), paths.key.read_bytes())
         return pki.Authority(pair), paths
-    authority = pki.Authority.create(f"{name}-ca")
-    return authority, _write_pair(directory, "ca", authority.pair)
+    authority = pki.Authority.create(f"{name}-ca", kind)
+    return authority, write_pair(directory, "ca", authority.pair)
 
 
-def _write_pair(directory: Path, name: str, pair: pki.KeyPair) -> PairFiles:
+def write_pair(directory: Path, name: str, pair: pki.KeyPair) -> PairFiles:
+    """Write a certificate and its key to ``directory``."""
     paths = _pair_files(directory, name)
     files.write(paths.key, pair.key)
     files.write(paths.certificate, pair.certificate)

@@ -11,9 +11,15 @@ CONTROLLERS = "*,-nodeipam,-cloud-node-lifecycle,-service-lb-controller,-node-ro
 """All that make sense without a cloud: namespaces, garbage, service accounts, workloads …"""
 
 
-def command(binary: Path, keys: apiserver.Keys, kubeconfig: Path) -> list[str]:
+NODE_GRACE = "8s"
+"""How long a node may be silent: ours beat every two seconds, and nobody likes to wait."""
+
+
+def command(
+    binary: Path, keys: apiserver.Keys, kubeconfig: Path, *, has_nodes: bool = False
+) -> list[str]:
     """The whole command line."""
-    flags = {
+    flags: dict[str, object] = {
         "kubeconfig": kubeconfig,
         "controllers": CONTROLLERS,
         "use-service-account-credentials": "true",
@@ -26,4 +32,6 @@ def command(binary: Path, keys: apiserver.Keys, kubeconfig: Path) -> list[str]:
         "secure-port": 0,
         "profiling": "false",
     }
+    if has_nodes:
+        flags |= {"node-monitor-grace-period": NODE_GRACE, "node-monitor-period": "1s"}
     return [str(binary), *(f"--{flag}={value}" for flag, value in flags.items())]

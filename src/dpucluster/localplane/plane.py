@@ -18,7 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from dpucluster import errors
 from dpucluster.kube import config as kube_config
@@ -40,7 +40,23 @@ READY_TIMEOUT = 120.0
 """Seconds; 4 are usual, but a machine that also compiles takes many times that."""
 POLL = 0.05
 STOP_GRACE = 10.0
+INSIDE_PORT = 6443
+"""Of an API server with a network of its own."""
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+class Site(Protocol):
+    """A place with a network of its own, in which the programs of a plane can run."""
+
+    address: str
+    """Where the API server listens in there."""
+    port: int
+    """Of the loopback interface out here; leads to it."""
+
+    def program(
+        self, name: str, command: Sequence[str], *, log: Path, cwd: Path
+    ) -> process.Program:
+        """A program that runs in there."""
 
 
 class ControlPlane:
@@ -67,6 +83,7 @@ class ControlPlane:
         port: int = 0,
         audit: bool = False,
         durable: bool = False,
+        site: Site | None = None,
     ) -> None:
         """Prepare keys, certificates and files, and take the port; nothing runs yet.
 
@@ -78,6 +95,7 @@ class ControlPlane:
             port: Of the API server; 0 is any that is free.
             audit: Whether to write ``audit_log``.
             durable: Whether the plane ends gently, for state that is kept.
+            site: Where it runs, if not simply here; its port is the one to use then.
 
         Raises:
             PlaneError: the port is taken, or a file cannot be written.
@@ -90,27 +108,37 @@ class ControlPlane:
         self.kubeconfig = directory / "kubeconfig"
         self._grace = STOP_GRACE if durable else 0.0
         self._storage = storage
-        self._reservation = ports.Reservation(port)
+        self._site = site
+        self._reservation = ports.Reservation(port) if site is None else None
+        address = ports.LOOPBACK if site is None else site.address
         try:
-            self._keys = apiserver.prepare(directory / "pki", name)
+            self._keys = apiserver.prepare(directory / "pki", name, address)
             self.authority = self._keys.authority
             files.write(self.kubeconfig, self.client_kubeconfig())
             self.endpoint = endpoint.Endpoint(ports.LOOPBACK, self.port, self._context())
             self.api_server = self._api_server(binaries["kube-apiserver"])
             self.controller_manager = self._controller_manager(binaries)
         except BaseException:
-            self._reservation.close()
+            self._let_go()
             raise
 
     @property
     def port(self) -> int:
-        """The port of the API server."""
+        """The port of the API server on the loopback interface."""
+        if self._site is not None:
+            return self._site.port
+        assert self._reservation is not None  # noqa: S101 - taken where there is no site
         return self._reservation.port
 
     @property
     def server(self) -> str:
         """The address of the API server."""
         return f"https://{ports.LOOPBACK}:{self.port}"
+
+    @property
+    def inside_server(self) -> str:
+        """The address of the API server where it runs."""
+        return f"https://{self._site.address}:{INSIDE_PORT}" if self._site else self.server
 
     @property
     def connection(self) -> kube_connection.Connection:
@@ -128,13 +156,17 @@ class ControlPlane:
         user: str = ADMIN,
         groups: Sequence[str] = ADMIN_GROUPS,
         cluster: str = "",
+        server: str = "",
         not_before: dt.datetime | None = None,
         not_after: dt.datetime | None = None,
     ) -> str:
-        """A kubeconfig with a new client certificate; ``cluster`` names the cluster entry."""
+        """A kubeconfig with a new client certificate.
+
+        ``cluster`` names the cluster entry, ``server`` is the address if not that from here.
+        """
         return kubeconfig.render(
             cluster=cluster or self.name,
-            server=self.server,
+            server=server or self.server,
             authority=self.authority.certificate,
             user=user,
             pair=self.authority.client(user, groups, not_before=not_before, not_after=not_after),
@@ -220,7 +252,7 @@ class ControlPlane:
     def close(self) -> None:
         """Stop, and give the port back."""
         self.stop()
-        self._reservation.close()
+        self._let_go()
 
     def __enter__(self) -> Self:
         try:
@@ -250,16 +282,28 @@ class ControlPlane:
         context.load_cert_chain(self._keys.admin.certificate, self._keys.admin.key)
         return context
 
+    def _let_go(self) -> None:
+        if self._reservation is not None:
+            self._reservation.close()
+
+    def _program(
+        self, name: str, command: Sequence[str], *, log: Path, cwd: Path
+    ) -> process.Program:
+        if self._site is not None:
+            return self._site.program(name, command, log=log, cwd=cwd)
+        return process.Program(name, command, log=log, cwd=cwd)
+
     def _api_server(self, binary: Path) -> process.Program:
         command = apiserver.command(
             binary,
             self._keys,
-            port=self.port,
+            port=self.port if self._site is None else INSIDE_PORT,
+            address=ports.LOOPBACK if self._site is None else self._site.address,
             etcd_servers=self._storage.endpoint,
             etcd_prefix=f"/{self.name}",
             audit_log=self.audit_log,
         )
-        return process.Program(
+        return self._program(
             f"kube-apiserver of {self.name}",
             command,
             log=self.directory / "kube-apiserver.log",
@@ -269,14 +313,17 @@ class ControlPlane:
     def _controller_manager(self, binaries: Mapping[str, Path]) -> process.Program:
         conf = files.write(
             self.directory / "controller-manager.conf",
-            self.client_kubeconfig(user=controllermanager.USER, groups=()),
+            self.client_kubeconfig(
+                user=controllermanager.USER, groups=(), server=self.inside_server
+            ),
         )
-        return process.Program(
+        return self._program(
             f"kube-controller-manager of {self.name}",
             controllermanager.command(
                 binaries.get("kube-controller-manager", Path("kube-controller-manager")),
                 self._keys,
                 conf,
+                has_nodes=self._site is not None,
             ),
             log=self.directory / "kube-controller-manager.log",
             cwd=self.directory,

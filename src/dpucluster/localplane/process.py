@@ -38,6 +38,7 @@ class Program:
         log: Path,
         cwd: Path,
         env: Mapping[str, str] | None = None,
+        descriptors: Sequence[int] = (),
     ) -> None:
         """Describe the program.
 
@@ -47,12 +48,14 @@ class Program:
             log: Receives both output streams; kept over restarts, appended to.
             cwd: Its working directory.
             env: Its whole environment; None: a bare one, with nothing that changes Go programs.
+            descriptors: What it inherits beyond the standard streams, under the same numbers.
         """
         self.name = name
         self.log = log
         self._command = [str(part) for part in command]
         self._cwd = cwd
         self._env = dict(env) if env is not None else _bare_environment()
+        self._descriptors = tuple(descriptors)
         self._popen: subprocess.Popen[bytes] | None = None
         self._log_start = 0
 
@@ -71,6 +74,10 @@ class Program:
         """How it ended (-n for signal n); None while it runs, or was never started."""
         return self._popen.poll() if self._popen else None
 
+    def command_line(self) -> list[str]:
+        """What is started: the program by way of the launcher."""
+        return [*_launcher("exec"), *self._command]
+
     def start(self) -> None:
         """Start it.
 
@@ -85,12 +92,13 @@ class Program:
             with self.log.open("ab") as log:
                 self._log_start = log.tell()
                 self._popen = subprocess.Popen(
-                    [*_launcher("exec"), *self._command],
+                    self.command_line(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     cwd=self._cwd,
                     env=self._env,
+                    pass_fds=self._descriptors,
                     process_group=0,  # Ctrl-C at the terminal is for us, not for it
                 )
         except OSError as error:
