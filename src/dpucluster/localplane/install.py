@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -35,7 +36,15 @@ def install(api: endpoint.Endpoint) -> None:
         PlaneError: the server refuses one, or does not serve it in time.
     """
     apply_namespace(api, contract.OPERATOR_NAMESPACE)
-    manifests = crds()
+    install_crds(api, crds())
+
+
+def install_crds(api: endpoint.Endpoint, manifests: Sequence[dict[str, Any]]) -> None:
+    """Apply CRDs, and wait until the kinds are served.
+
+    Raises:
+        PlaneError: the server refuses one, or does not serve it in time.
+    """
     for manifest in manifests:
         api.apply(f"{CRDS}/{manifest['metadata']['name']}", manifest)
     deadline = time.monotonic() + ESTABLISHED_TIMEOUT
