@@ -9,6 +9,7 @@ space: no rules in the kernel, no privilege, and every decision can be read in o
 ``forwarder``      listens, and carries bytes
 ``follower``       keeps a forwarder at what the API says
 ``hello``          the server name in the first bytes of a TLS connection (pure)
+``plan``           what the gateway is told
 ``gateway``        the process at the world's edge: the way in from outside, load balancers, names
 =================  ===============================================================================
 """

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import ipaddress
 import logging
 import os
@@ -24,6 +23,7 @@ from dpucluster import errors
 from dpucluster.api.meta import Key
 from dpucluster.kube import client as kube_client
 from dpucluster.localplane.proxy import follower, forwarder, hello, routes, services
+from dpucluster.localplane.proxy import plan as plans
 from dpucluster.runtime import informer
 
 log = logging.getLogger(__name__)
@@ -34,31 +34,10 @@ CONNECT_TIMEOUT = 10.0
 LOCALHOST = "127.0.0.1 localhost\n"
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What the gateway's process is told, as JSON.
-
-    Attributes:
-        front: The descriptor of the socket that listens outside.
-        control: The path of the supervisor's socket.
-        management: Where the management API server listens inside.
-        kubeconfig: For the management API.
-        hosts: The file that is ``/etc/hosts`` inside.
-        balancers: The range of addresses for load balancers.
-    """
-
-    front: int
-    control: str
-    management: str
-    kubeconfig: str
-    hosts: str
-    balancers: str
-
-
 class Gateway:
     """Everything above."""
 
-    def __init__(self, plan: Plan, client: kube_client.Client) -> None:
+    def __init__(self, plan: plans.Plan, client: kube_client.Client) -> None:
         self._plan = plan
         self._client = client
         self._follower = follower.Follower(client, balancers=True)
