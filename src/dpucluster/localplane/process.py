@@ -166,9 +166,12 @@ def guarded(
 
     Signals for the command go to the guard: SIGTERM and SIGHUP as they are, SIGUSR1 for SIGINT.
     """
-    return subprocess.Popen(
-        [*_launcher("guard"), *command], env=dict(env), process_group=0 if own_group else None
-    )
+    return subprocess.Popen(guard(command), env=dict(env), process_group=0 if own_group else None)
+
+
+def guard(command: Sequence[str]) -> list[str]:
+    """The command line of such a guard, as a child of this process."""
+    return [*_launcher("guard"), *command]
 
 
 def _launcher(form: str) -> list[str]:

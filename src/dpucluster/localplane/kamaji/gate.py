@@ -14,7 +14,7 @@ from pathlib import Path
 from dpucluster import errors
 from dpucluster.localplane import files, plane, ports, process, stack, world
 from dpucluster.localplane.kamaji import addresses
-from dpucluster.localplane.proxy import gateway
+from dpucluster.localplane.proxy import plan as plans
 
 BACKLOG = 128
 READY_TIMEOUT = 30.0
@@ -50,8 +50,8 @@ class Gate:
             descriptors=(self._socket.fileno(),),
         )
 
-    def _plan(self) -> gateway.Plan:
-        return gateway.Plan(
+    def _plan(self) -> plans.Plan:
+        return plans.Plan(
             front=self._socket.fileno(),
             control=str(self._directory / CONTROL),
             management=f"{self.address}:{plane.INSIDE_PORT}",

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,18 @@ class Node:
     def stop(self) -> None:
         """End it and all its pods; their objects stay."""
         self.program.stop(grace=STOP_GRACE)
+
+    def run(self, command: Sequence[str]) -> str:
+        """Run ``command`` in the node's network to its end; what it prints.
+
+        Raises:
+            PlaneError: it failed; with what it said.
+        """
+        return world.run(world.script("enter", str(self.program.pid), *command))
+
+    def has_address(self, address: str) -> bool:
+        """Whether ``address`` is on the node now."""
+        return f" {address}/" in self.run(["ip", "-oneline", "address"])
 
     def cut_link(self) -> None:
         """Pull its cable: it and its pods reach nobody, and its interface has no carrier."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from dpucluster.localplane import (
     etcd,
@@ -190,7 +189,7 @@ class KamajiStack:
     def popen(self, command: Sequence[str], **env: str) -> subprocess.Popen[bytes]:
         """Start ``command`` inside; it, and all that it leaves behind, ends with this process."""
         return subprocess.Popen(
-            self.world.inside(command), env=self._environment(env), process_group=0
+            self.world.inside(process.guard(command)), env=self._environment(env), process_group=0
         )
 
     def run(self, command: Sequence[str], text: str = "", **env: str) -> str:
@@ -207,10 +206,12 @@ class KamajiStack:
         Raises:
             PlaneError: there is none yet.
         """
-        path = f"/api/v1/namespaces/{namespace}/secrets/{access.secret_name(name)}"
-        answer = self.management.endpoint.get(path)
-        secret: dict[str, Any] = json.loads(answer.body) if answer.status == 200 else {}
-        return access.kubeconfig(secret, namespace=namespace, name=name, port=self.port)
+        api = self.management.endpoint
+        return access.fetch(api, namespace=namespace, name=name, port=self.port)
+
+    def holders(self, address: str) -> list[str]:
+        """The names of the nodes that have ``address`` now."""
+        return [node.name for node in self.nodes if node.has_address(address)]
 
     def cut_link(self, node: int) -> None:
         """Pull the cable of a node; numbers begin with 1."""
