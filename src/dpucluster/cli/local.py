@@ -1,4 +1,4 @@
-"""``dpucluster up``, ``down``, ``testenv`` and ``binaries``: control planes on this machine.
+"""``dpucluster up``, ``tenant``, ``down``, ``testenv``, ``binaries``: planes on this machine.
 
 Standard output is for other programs (``eval "$(dpucluster up --detach)"``,
 ``KUBEBUILDER_ASSETS=$(dpucluster binaries)``); what people read goes to standard error.
@@ -41,11 +41,21 @@ CONTROLLERS_OPTION = click.option(
     help="Of the API server. Default: that of the run before, at first any that is free.",
 )
 @CONTROLLERS_OPTION
-def up(name: str, *, detach: bool, port: int, controllers: bool) -> None:
+@click.option(
+    "--with-kamaji",
+    "kamaji",
+    is_flag=True,
+    help="With the real Kamaji, and two nodes on which its control planes run as processes.",
+)
+def up(name: str, *, detach: bool, port: int, controllers: bool, kamaji: bool) -> None:
     """Start a management control plane on this machine, with its controllers.
 
     It has the CRDs and the namespace dpf-operator-system. Its state is kept between runs, each
     --name for itself. Without --detach it runs until Ctrl-C.
+
+    --with-kamaji needs no container runtime and no root. Everything runs in namespaces, with the
+    virtual IPs 10.88.100.1 to 10.88.100.200 on the nodes' eth0 free for use; `dpucluster tenant`
+    prints the kubeconfig with which a control plane is reached from here.
 
     Prints the lines that make kubectl use it: eval "$(dpucluster up --detach)".
     """
@@ -53,7 +63,9 @@ def up(name: str, *, detach: bool, port: int, controllers: bool) -> None:
 
     reporter = progress.for_stream()
     if detach:
-        running = kept.detach(name, progress=reporter, controllers=controllers, port=port)
+        running = kept.detach(
+            name, progress=reporter, controllers=controllers, kamaji=kamaji, port=port
+        )
         tell(running, f"Stop it with: dpucluster down{_name_flag(name)}")
         return
     sys.exit(
@@ -62,9 +74,28 @@ def up(name: str, *, detach: bool, port: int, controllers: bool) -> None:
             progress=reporter,
             on_ready=lambda running: tell(running, "It runs until Ctrl-C."),
             controllers=controllers,
+            kamaji=kamaji,
             port=port,
         )
     )
+
+
+@click.command(short_help="Print the kubeconfig of a control plane that Kamaji runs.")
+@NAME_OPTION
+@click.option(
+    "-n", "--namespace", default="default", show_default=True, help="Of the control plane's object."
+)
+@click.argument("tenant")
+def tenant(tenant: str, *, name: str, namespace: str) -> None:
+    """Print the administrator's kubeconfig of TENANT, for use on this machine.
+
+    TENANT is a TenantControlPlane of a control plane that `up --with-kamaji` started:
+
+        dpucluster tenant -n dpu-cplane one > one.conf
+    """
+    from dpucluster.localplane import kept  # noqa: PLC0415 - lazily, for a quick --help
+
+    click.echo(kept.tenant_kubeconfig(name, namespace, tenant), nl=False)
 
 
 @click.command(short_help="Stop a control plane that `up --detach` started.")
@@ -117,7 +148,8 @@ def testenv(command: tuple[str, ...], *, tenants: int, controllers: bool) -> Non
 
 
 @click.command(short_help="Get the control-plane binaries; print where they are.")
-def binaries() -> None:
+@click.option("--with-kamaji", "kamaji", is_flag=True, help="Also what `up --with-kamaji` needs.")
+def binaries(*, kamaji: bool) -> None:
     """Get etcd, kube-apiserver, kube-controller-manager and kubectl; print their directory.
 
     What is missing is fetched or built: KUBEBUILDER_ASSETS=$(dpucluster binaries).
@@ -125,10 +157,13 @@ def binaries() -> None:
     from dpucluster.localplane import binaries as programs  # noqa: PLC0415 - likewise
     from dpucluster.localplane import progress  # noqa: PLC0415 - likewise
 
-    click.echo(programs.directory(progress=progress.for_stream()))
+    reporter = progress.for_stream()
+    if kamaji:
+        programs.ensure(programs.WITH_KAMAJI, progress=reporter)
+    click.echo(programs.directory(progress=reporter))
 
 
-commands: tuple[click.Command, ...] = (up, down, testenv, binaries)
+commands: tuple[click.Command, ...] = (up, tenant, down, testenv, binaries)
 
 
 def tell(running: kept.Running, ending: str) -> None:

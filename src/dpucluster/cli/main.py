@@ -14,6 +14,7 @@ from dpucluster import errors
 COMMANDS = {
     "run": ("dpucluster.cli.run", "Run the controllers."),
     "up": ("dpucluster.cli.local", "Start a management control plane on this machine."),
+    "tenant": ("dpucluster.cli.local", "Print the kubeconfig of a control plane that Kamaji runs."),
     "down": ("dpucluster.cli.local", "Stop a control plane that `up --detach` started."),
     "testenv": ("dpucluster.cli.local", "Run a command with throw-away control planes."),
     "binaries": ("dpucluster.cli.local", "Get the control-plane binaries; print where they are."),

@@ -10,13 +10,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dpucluster import errors
 from dpucluster.localplane import binaries, plane, ports, signals, stack, state
 from dpucluster.localplane import progress as progress_
+from dpucluster.localplane.kamaji import access, keepalived
+from dpucluster.localplane.kamaji import stack as kamaji_stack
 
 WATCH_EVERY = 0.2
 """Seconds between looks at the programs: their end is told at once, to human eyes."""
@@ -34,12 +37,31 @@ class Running:
     Attributes:
         port: Of its API server.
         was_running: Whether it was there before it was asked for.
+        kamaji: Whether it has Kamaji.
     """
 
     name: str
     kubeconfig: Path
     port: int
     was_running: bool = False
+    kamaji: bool = False
+
+
+class Built(Protocol):
+    """What can be kept: a plane alone, or one with Kamaji."""
+
+    @property
+    def management(self) -> plane.ControlPlane:
+        """The management plane."""
+
+    def start(self, progress: progress_.Progress) -> None:
+        """Start everything and wait until it is ready."""
+
+    def check(self) -> None:
+        """Raise ``PlaneError`` if something that was started is gone."""
+
+    def close(self) -> None:
+        """End everything."""
 
 
 def up(
@@ -48,6 +70,7 @@ def up(
     progress: progress_.Progress,
     on_ready: Callable[[Running], None],
     controllers: bool = True,
+    kamaji: bool = False,
     port: int = 0,
 ) -> int:
     """Run the plane ``name`` until a signal comes; the exit code.
@@ -67,13 +90,14 @@ def up(
             kept.supervised(),
             _failure_noted(kept),
         ):
-            programs = binaries.ensure(progress=progress)
-            wanted = stack.Wanted(
-                name=name, controllers=controllers, durable=True, port=port or kept.port
-            )
-            _require_port(wanted.port)
-            with stack.Stack(wanted, binaries=programs, directory=kept.directory) as running:
-                kept.keep(port=running.management.port, controllers=controllers)
+            programs = binaries.ensure(_names(kamaji), progress=progress)
+            port = port or kept.port
+            _require_port(port)
+            with _built(
+                kept, programs, progress, controllers=controllers, kamaji=kamaji, port=port
+            ) as running:
+                taken = running.management.port
+                kept.keep(port=taken, controllers=controllers, kamaji=kamaji)
                 running.start(progress)
                 ready = True
                 kept.mark_ready()
@@ -86,7 +110,12 @@ def up(
 
 
 def detach(
-    name: str, *, progress: progress_.Progress, controllers: bool = True, port: int = 0
+    name: str,
+    *,
+    progress: progress_.Progress,
+    controllers: bool = True,
+    kamaji: bool = False,
+    port: int = 0,
 ) -> Running:
     """Run the plane ``name`` in the background; returns when it is ready.
 
@@ -100,12 +129,13 @@ def detach(
     if kept.is_supervised:
         if not kept.is_ready:
             _wait_until_ready(kept, lambda: kept.is_supervised, progress)
-        _require_same(kept, port=port, controllers=controllers)
+        _require_same(kept, port=port, controllers=controllers, kamaji=kamaji)
         return _running(kept, was_running=True)
     with _nothing_left_of_a_failure(kept):
-        binaries.ensure(progress=progress)  # here, where its progress is seen
+        binaries.ensure(_names(kamaji), progress=progress)  # here, where its progress is seen
         command = ["up", "--name", name, "--port", str(port)]
-        _supervise(command if controllers else [*command, "--no-controllers"], kept, progress)
+        command += [] if controllers else ["--no-controllers"]
+        _supervise([*command, "--with-kamaji"] if kamaji else command, kept, progress)
     return _running(kept)
 
 
@@ -140,21 +170,71 @@ def _state(name: str) -> state.State:
 
 
 def _running(kept: state.State, *, was_running: bool = False) -> Running:
-    return Running(kept.name, _kubeconfig(kept), kept.port, was_running)
+    return Running(kept.name, _kubeconfig(kept), kept.port, was_running, kept.kamaji)
 
 
 def _kubeconfig(kept: state.State) -> Path:
     return kept.directory / stack.MANAGEMENT / "kubeconfig"
 
 
-def _require_same(kept: state.State, *, port: int, controllers: bool) -> None:
+def _names(kamaji: bool) -> tuple[str, ...]:
+    return binaries.WITH_KAMAJI if kamaji else binaries.ALL
+
+
+@contextlib.contextmanager
+def _built(
+    kept: state.State,
+    programs: Mapping[str, Path],
+    progress: progress_.Progress,
+    *,
+    controllers: bool,
+    kamaji: bool,
+    port: int,
+) -> Iterator[Built]:
+    """Everything prepared and nothing started; ended with the block."""
+    made: Built
+    if kamaji:
+        wanted = kamaji_stack.Wanted(
+            name=kept.name, controllers=controllers, durable=True, port=port
+        )
+        found = keepalived.find(progress)
+        made = kamaji_stack.KamajiStack(kept.directory, programs, wanted, keepalived_found=found)
+    else:
+        alone = stack.Wanted(name=kept.name, controllers=controllers, durable=True, port=port)
+        made = stack.Stack(alone, binaries=programs, directory=kept.directory)
+    try:
+        yield made
+    finally:
+        with signals.handled(signals.ignore):
+            made.close()
+
+
+def tenant_kubeconfig(plane_name: str, namespace: str, tenant: str) -> str:
+    """The kubeconfig of a tenant's administrator, for programs outside.
+
+    Raises:
+        PlaneError: the plane does not run or has no Kamaji, or there is no such tenant (yet).
+    """
+    kept = _state(plane_name)
+    if not kept.is_ready or not kept.kamaji:
+        raise errors.PlaneError(
+            f"the control plane {plane_name!r} does not run with Kamaji: "
+            "dpucluster up --with-kamaji --detach"
+        )
+    api = plane.endpoint_of(kept.directory / stack.MANAGEMENT, kept.port)
+    return access.fetch(api, namespace=namespace, name=tenant, port=kept.port)
+
+
+def _require_same(kept: state.State, *, port: int, controllers: bool, kamaji: bool) -> None:
     """Raise ``PlaneError`` if the plane that runs is not what the flags ask for."""
     has_controllers = controllers if kept.controllers is None else kept.controllers
-    if port in (0, kept.port) and controllers == has_controllers:
+    # Whoever does not ask for Kamaji is not hurt by it.
+    if port in (0, kept.port) and controllers == has_controllers and kept.kamaji >= kamaji:
         return
     raise errors.PlaneError(
         f"the control plane {kept.name!r} runs already on port {kept.port}, "
-        f"{'with' if has_controllers else 'without'} controllers (kubeconfig: "
+        f"{'with' if has_controllers else 'without'} controllers, "
+        f"{'with' if kept.kamaji else 'without'} Kamaji (kubeconfig: "
         f"{_kubeconfig(kept)}); to change that, stop it: dpucluster down --name {kept.name}"
     )
 
@@ -194,7 +274,7 @@ def _require_port(port: int) -> None:
         return
 
 
-def _watch(running: stack.Stack) -> None:
+def _watch(running: Built) -> None:
     while True:
         time.sleep(WATCH_EVERY)
         try:

@@ -45,6 +45,14 @@ INSIDE_PORT = 6443
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
+def endpoint_of(directory: Path, port: int) -> endpoint.Endpoint:
+    """The API server of the plane whose files are in ``directory``, as its administrator."""
+    keys = directory / "pki"
+    context = ssl.create_default_context(cafile=str(keys / "ca.crt"))
+    context.load_cert_chain(keys / "admin.crt", keys / "admin.key")
+    return endpoint.Endpoint(ports.LOOPBACK, port, context)
+
+
 class Site(Protocol):
     """A place with a network of its own, in which the programs of a plane can run."""
 
@@ -115,7 +123,7 @@ class ControlPlane:
             self._keys = apiserver.prepare(directory / "pki", name, address)
             self.authority = self._keys.authority
             files.write(self.kubeconfig, self.client_kubeconfig())
-            self.endpoint = endpoint.Endpoint(ports.LOOPBACK, self.port, self._context())
+            self.endpoint = endpoint_of(directory, self.port)
             self.api_server = self._api_server(binaries["kube-apiserver"])
             self.controller_manager = self._controller_manager(binaries)
         except BaseException:
@@ -276,11 +284,6 @@ class ControlPlane:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.to_thread(self.close)
-
-    def _context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cadata=self.authority.certificate.decode())
-        context.load_cert_chain(self._keys.admin.certificate, self._keys.admin.key)
-        return context
 
     def _let_go(self) -> None:
         if self._reservation is not None:

@@ -158,9 +158,15 @@ class State:
         controllers = self._setting("controllers")
         return controllers if isinstance(controllers, bool) else None
 
-    def keep(self, *, port: int, controllers: bool) -> None:
-        """Remember the port, because kubeconfigs name it, and whether there are controllers."""
-        files.write(self._settings, json.dumps({"port": port, "controllers": controllers}))
+    @property
+    def kamaji(self) -> bool:
+        """Whether this run, or the one before, has Kamaji."""
+        return self._setting("kamaji") is True
+
+    def keep(self, *, port: int, controllers: bool, kamaji: bool = False) -> None:
+        """Remember the port, because kubeconfigs name it, and what else there is."""
+        settings = {"port": port, "controllers": controllers, "kamaji": kamaji}
+        files.write(self._settings, json.dumps(settings))
 
     def mark_ready(self) -> None:
         """Tell that this process, the supervisor, has the plane ready."""

@@ -8,7 +8,7 @@
 ``manager``        Kamaji's controllers
 ``nodes``          the nodes' processes
 ``objects``        what is applied: RBAC, DataStore, Nodes (pure)
-``access``         kubeconfigs of tenants, for use from outside (pure)
+``access``         kubeconfigs of tenants, for use from outside
 ``keepalived``     finds keepalived, or gets it
 =================  ===============================================================================
 """

@@ -1,8 +1,10 @@
-"""A tenant's kubeconfig as it is good for outside. Pure."""
+"""A tenant's kubeconfig as it is good for outside."""
 
 from __future__ import annotations
 
 import base64
+import http
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +12,23 @@ import yaml
 
 from dpucluster import errors
 from dpucluster.api import contract
+from dpucluster.localplane import endpoint
 
 
 def secret_name(name: str) -> str:
     """The Secret in which Kamaji keeps the kubeconfigs of a tenant's administrator."""
     return f"{name}-admin-kubeconfig"
+
+
+def fetch(api: endpoint.Endpoint, *, namespace: str, name: str, port: int) -> str:
+    """The administrator's kubeconfig of a tenant, by way of ``port`` of the loopback interface.
+
+    Raises:
+        PlaneError: there is none (yet).
+    """
+    answer = api.get(f"/api/v1/namespaces/{namespace}/secrets/{secret_name(name)}")
+    secret = json.loads(answer.body) if answer.status == http.HTTPStatus.OK else {}
+    return kubeconfig(secret, namespace=namespace, name=name, port=port)
 
 
 def kubeconfig(secret: Mapping[str, Any], *, namespace: str, name: str, port: int) -> str:
