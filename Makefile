@@ -55,6 +55,10 @@ install: $(WHEEL) ## Create .venv with the locked dependencies and the built whe
 binaries: install ## Fetch or build etcd, kube-apiserver, kube-controller-manager, kubectl
 	@$(BIN)/dpucluster binaries >/dev/null
 
+.PHONY: kamaji
+kamaji: install ## Fetch or build also Kamaji and what it runs, for `up --with-kamaji` and its tests
+	@$(BIN)/dpucluster binaries --with-kamaji >/dev/null
+
 .PHONY: demo
 demo: binaries ## A real control plane, the guide's static flow, a live table (ARGS="--tour")
 	@$(BIN)/dpucluster demo $(ARGS)
