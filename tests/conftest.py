@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from dpucluster import errors
 from dpucluster.localplane import binaries as control_plane_binaries
 from dpucluster.localplane import etcd as storage
-from dpucluster.localplane import install, plane, progress
+from dpucluster.localplane import install, plane, progress, world
+from dpucluster.localplane.kamaji import stack as kamaji_stack
 from tests.support import planes
 
 
@@ -103,3 +105,33 @@ def shared_tenant(
     factory = planes.Tenants(binaries, etcd, plane_directory / "shared")
     yield factory()[0]
     factory.close()
+
+
+@pytest.fixture(scope="session")
+def kamaji_binaries() -> Mapping[str, Path]:
+    """Kamaji's binaries, too; they are not built behind anybody's back."""
+    wanted = control_plane_binaries.WITH_KAMAJI
+    found = control_plane_binaries.locate(wanted)
+    if missing := [name for name in wanted if name not in found]:
+        pytest.skip(f"there is no {', '.join(missing)}: make kamaji (minutes, once)")
+    return found
+
+
+@pytest.fixture(scope="session")
+def kamaji(
+    kamaji_binaries: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[kamaji_stack.KamajiStack]:
+    """The real Kamaji with two process nodes, shared by the session.
+
+    A test works in a namespace of its own, and leaves everything running that it stopped.
+    """
+    directory = tmp_path_factory.mktemp("kamaji")
+    trial = world.World(directory / "trial")
+    try:
+        trial.start()
+    except errors.PlaneError as error:
+        pytest.skip(str(error))
+    finally:
+        trial.close()
+    with kamaji_stack.KamajiStack(directory / "stack", kamaji_binaries) as running:
+        yield running

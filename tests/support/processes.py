@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dpucluster.localplane import stack
@@ -21,6 +21,7 @@ class Commands:
 
     def __init__(self, directory: Path, binaries: Mapping[str, Path]) -> None:
         self.directory = directory
+        self.prefix: Sequence[str] = ()
         scratch = directory / "tmp"
         scratch.mkdir()
         self.env = {
@@ -34,7 +35,7 @@ class Commands:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command; output and errors are pipes."""
         return subprocess.Popen(
-            [sys.executable, "-m", "dpucluster", *arguments],
+            [*self.prefix, sys.executable, "-m", "dpucluster", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -71,6 +72,31 @@ def related_to(marker: str) -> dict[int, str]:
         if command and (marker in command or marker in cwd):  # empty: about to end, or to begin
             found[int(entry.name)] = command
     return found
+
+
+def running() -> dict[int, tuple[int, str]]:
+    """Parent and command line of every process; one that has ended counts no more."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if fields[0] != b"Z":
+            found[int(entry.name)] = (int(fields[1]), command)
+    return found
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """All processes below ``pid``, with their command lines, and ``pid`` itself."""
+    there = running()
+    found = {pid}
+    while more := {each for each, (parent, _) in there.items() if parent in found} - found:
+        found |= more
+    return {each: there[each][1] for each in found if each in there}
 
 
 def eventually(what: str, is_so: Callable[[], object], patience: float = PATIENCE) -> None:
