@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import urllib.parse
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dpucluster.api.meta import PartialObject
 
@@ -46,6 +46,13 @@ class Resource(Generic[T]):
             parts += ["namespaces", _quoted(namespace)]
         parts += [p for p in (self.plural, _quoted(name), subresource) if p]
         return "/".join(parts)
+
+    def as_unstructured(self) -> Resource[dict[str, Any]]:
+        """The same objects with everything they hold, as the server sends them."""
+        kind = dict[str, Any]
+        return Resource(
+            kind, self.group, self.version, self.plural, self.kind, namespaced=self.namespaced
+        )
 
     def as_metadata(self) -> Resource[PartialObject]:
         """The same objects, of which the server sends only the metadata."""

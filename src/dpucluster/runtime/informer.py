@@ -33,7 +33,8 @@ class Informer(Generic[T]):
     Guarantees:
         After ``synced`` the cache follows the server; what changed while a connection was away is
         delivered afterwards, deletions too. The cache is already changed when handlers are called.
-        Reading costs no request and never waits.
+        Reading costs no request and never waits. ``is_installed`` is False while an optional kind
+        is not there.
 
     Errors:
         ``run`` raises nothing: it tries for ever. An object that does not fit its type is logged
@@ -46,12 +47,24 @@ class Informer(Generic[T]):
         resource: Resource[T],
         *,
         namespaces: Sequence[str] = (),
+        label_selector: str = "",
         indexes: Mapping[str, IndexFunction[T]] | None = None,
         clock: clocks.Clock = clocks.SYSTEM,
         metrics: runtime_metrics.Metrics | None = None,
         optional: bool = False,
     ) -> None:
-        """``optional``: while the kind is not installed the cache counts as complete and empty."""
+        """Prepare it.
+
+        Args:
+            client: Who is asked.
+            resource: The kind.
+            namespaces: Those to follow; empty: all.
+            label_selector: Only objects with these labels; others do not exist here.
+            indexes: See ``by``.
+            clock: For pauses.
+            metrics: Where they are counted.
+            optional: While the kind is not installed the cache counts as complete and empty.
+        """
         self._resource = resource
         self._store: store.Store[T] = store.Store(indexes)
         self._handlers: list[Handler[T]] = []
@@ -64,6 +77,7 @@ class Informer(Generic[T]):
                 resource,
                 self,
                 namespace=namespace,
+                label_selector=label_selector,
                 optional=optional,
                 clock=clock,
                 metrics=self._metrics,
@@ -71,6 +85,7 @@ class Informer(Generic[T]):
             for namespace in dict.fromkeys(namespaces or ("",))
         ]
         self._unlisted = set(namespaces or ("",))
+        self.is_installed = True
         track = runtime_metrics.track
         track(self._metrics.informer_objects, lambda: len(self._store), kind=resource.kind)
         track(self._metrics.informer_synced, self.synced.is_set, kind=resource.kind)
@@ -91,6 +106,10 @@ class Informer(Generic[T]):
         """Take in the reply of an own write over version ``replacing``; see ``Store.put``."""
         self._deliver(self._store.put(obj, replacing=replacing))
 
+    def add(self, obj: T) -> None:
+        """Take in the reply of an own create; see ``Store.add``."""
+        self._deliver(self._store.add(obj))
+
     def on_change(self, handler: Handler[T]) -> None:
         """Call ``handler`` for every change from now on, in the event loop.
 
@@ -108,6 +127,15 @@ class Informer(Generic[T]):
 
     def replace(self, listing: wire.Listing[T], namespace: str) -> None:
         """A complete list of ``namespace`` (empty: of everything)."""
+        self.is_installed = True
+        self._take(listing, namespace)
+
+    def absent(self, namespace: str) -> None:
+        """The kind is not installed: nothing can be there."""
+        self._take(wire.Listing([], [], ""), namespace)
+        self.is_installed = False
+
+    def _take(self, listing: wire.Listing[T], namespace: str) -> None:
         self._prune(listing, namespace)
         for bad in listing.undecodable:
             self._note(bad)

@@ -27,11 +27,16 @@ WATCH_SECONDS: Final = (230, 290)
 """How long the server is asked to keep a watch open: below the five minutes after which load
 balancers forget an idle connection, and not the same for all, or all come back at once."""
 
+INSTALLED_SECONDS: Final = 5.0
+"""How soon an optional kind is seen after it was installed; a 404 costs the server little."""
+
 
 class Source(Protocol):
     """The part of ``kube.client.Client`` that is used here."""
 
-    async def list(self, resource: Resource[T], namespace: str = "") -> wire.Listing[T]:
+    async def list(
+        self, resource: Resource[T], namespace: str = "", *, label_selector: str = ""
+    ) -> wire.Listing[T]:
         """All objects."""
         ...
 
@@ -41,6 +46,7 @@ class Source(Protocol):
         namespace: str = "",
         *,
         resource_version: str,
+        label_selector: str = "",
         server_timeout: int = ...,
     ) -> AsyncGenerator[wire.WatchEvent[T], None]:
         """Changes since ``resource_version``."""
@@ -52,6 +58,10 @@ class Sink(Protocol[T]):
 
     def replace(self, listing: wire.Listing[T], namespace: str) -> None:
         """The namespace (or everything) is exactly like this."""
+        ...
+
+    def absent(self, namespace: str) -> None:
+        """The kind is not installed; told of an optional kind only."""
         ...
 
     def apply(self, event: wire.WatchEvent[T]) -> None:
@@ -78,6 +88,7 @@ class Reflector(Generic[T]):
         sink: Sink[T],
         *,
         namespace: str = "",
+        label_selector: str = "",
         optional: bool = False,
         clock: clocks.Clock = clocks.SYSTEM,
         metrics: runtime_metrics.Metrics | None = None,
@@ -87,6 +98,7 @@ class Reflector(Generic[T]):
         self._resource = resource
         self._sink = sink
         self._namespace = namespace
+        self._label_selector = label_selector
         self._optional = optional
         self._clock = clock
         self._metrics = metrics or runtime_metrics.Metrics()
@@ -100,8 +112,14 @@ class Reflector(Generic[T]):
             outcome = await self._step()
             self.state = watch_state.follow(self.state, outcome)
             self._tell(outcome)
-            seconds = watch_state.pause(outcome, self._backoff)
-            await self._clock.sleep(seconds)
+            await self._clock.sleep(self._pause(outcome))
+
+    def _pause(self, outcome: watch_state.Outcome) -> float:
+        seconds = watch_state.pause(outcome, self._backoff)
+        error = outcome.error if isinstance(outcome, watch_state.Broken) else None
+        if self._optional and isinstance(error, errors.NotFound):
+            return min(seconds, INSTALLED_SECONDS)
+        return seconds
 
     async def _step(self) -> watch_state.Outcome:
         match self.state:
@@ -113,11 +131,13 @@ class Reflector(Generic[T]):
     async def _list(self) -> watch_state.Outcome:
         self._metrics.informer_lists.labels(kind=self._resource.kind).inc()
         try:
-            listing = await self._source.list(self._resource, self._namespace)
+            listing = await self._source.list(
+                self._resource, self._namespace, label_selector=self._label_selector
+            )
             self._sink.replace(listing, self._namespace)
         except errors.NotFound as error:
             if self._optional:
-                self._sink.replace(wire.Listing([], [], ""), self._namespace)
+                self._sink.absent(self._namespace)
             return watch_state.Broken(error)
         except Exception as error:  # noqa: BLE001 - told and tried again; a cache must not just stop
             return watch_state.Broken(error)
@@ -146,6 +166,7 @@ class Reflector(Generic[T]):
             self._resource,
             self._namespace,
             resource_version=resource_version,
+            label_selector=self._label_selector,
             server_timeout=random.randint(*WATCH_SECONDS),  # noqa: S311 - no secret
         )
 

@@ -1,15 +1,17 @@
 """The cache behind an informer: objects by key, indexes, and what changed. Pure.
 
 Three sources feed it: complete lists, watch events in the order of the server, and the replies of
-this process's own writes, which arrive before or after their own echo in the watch. It never goes
-back to a version it has already replaced, and it compares resourceVersions for equality only.
+this process's own writes and creations, which arrive before or after their own echo in the watch.
+It never goes back to a version it has already replaced, and it compares resourceVersions for
+equality only.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from dpucluster.api.meta import Key, ObjectMeta
 
@@ -24,6 +26,9 @@ class HasMetadata(Protocol):
 
 
 T = TypeVar("T", bound=HasMetadata)
+
+REMEMBERED: Final = 256
+"""Objects gone that are remembered: more than are created and deleted while one reply travels."""
 
 IndexFunction = Callable[[T], Iterable[Key]]
 """Names the keys under which an object is to be found; pure."""
@@ -65,6 +70,8 @@ class Store(Generic[T]):
         }
         # Versions that own writes have replaced and whose events may still be on their way.
         self._superseded: dict[Key, set[str]] = {}
+        # UIDs of objects that are gone, the last ones: the reply to their creation may be late.
+        self._gone: collections.deque[str] = collections.deque(maxlen=REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._objects)
@@ -141,6 +148,18 @@ class Store(Generic[T]):
         self._set(key, old, obj)
         return Delta(key, old, obj, own=True)
 
+    def add(self, obj: T) -> Delta[T] | None:
+        """Take in the reply of an own create.
+
+        Ignored when an object of that name is cached, or this very one was seen to go: the watch
+        was faster, and knows more.
+        """
+        key = obj.metadata.key
+        if key in self._objects or obj.metadata.uid in self._gone:
+            return None
+        self._set(key, None, obj)
+        return Delta(key, None, obj, own=True)
+
     def _set(self, key: Key, old: T | None, new: T) -> None:
         self._objects[key] = new
         for name, function in self._index_functions.items():
@@ -156,6 +175,7 @@ class Store(Generic[T]):
         old = self._objects.pop(key, None)
         if old is None:
             return None
+        self._gone.append(old.metadata.uid)
         for name, function in self._index_functions.items():
             for entry in set(function(old)):
                 _unfile(self._indexes[name], entry, key)
