@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dpucluster import errors
 from dpucluster.api import conditions, contract
 from dpucluster.api.dpucluster import ConditionType, DPUCluster, Phase
 from dpucluster.lifecycle import census, deletion, phase, readiness
-from dpucluster.sdk import Context, Lifecycle, Outcome
+from dpucluster.sdk import Context, Lifecycle, Outcome, Watch
 
 DELETION_POLL_SECONDS = 5.0
 """DPUs are looked up again so often while they hold a deletion back."""
@@ -25,6 +26,7 @@ class LifecycleStage:
     failure_threshold: int
     component: str = contract.COMPONENT_LIFECYCLE
     finalizer: str = contract.FINALIZER_LIFECYCLE
+    watches: tuple[Watch[Any], ...] = ()
 
     def claims(self, cluster: DPUCluster) -> bool:
         """Every type is the lifecycle's."""

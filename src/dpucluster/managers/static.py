@@ -8,6 +8,7 @@ changed or deleted is seen through the host's watch.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dpucluster.sdk import (
     TYPE_STATIC,
@@ -17,6 +18,7 @@ from dpucluster.sdk import (
     Notice,
     Outcome,
     TenantState,
+    Watch,
     condition,
 )
 
@@ -34,6 +36,7 @@ class StaticManager:
     """``type: static``."""
 
     type: str = TYPE_STATIC
+    watches: tuple[Watch[Any], ...] = ()
 
     async def reconcile(self, cluster: DPUCluster, context: Context) -> Outcome:
         """Say whether the Secret named by the user holds a usable kubeconfig."""

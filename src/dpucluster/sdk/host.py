@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from dpucluster.api.dpucluster import DPUCluster
 from dpucluster.api.meta import Key
 from dpucluster.kube import client as kube_client
-from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
-from dpucluster.runtime import controller, events, informer, process, store
+from dpucluster.runtime import controller, events, process, store
 from dpucluster.runtime import metrics as runtime_metrics
+from dpucluster.sdk.caches import ALWAYS, Caches
 from dpucluster.sdk.pipeline import Pipeline
 from dpucluster.sdk.roles import Election, RoleRunner
 from dpucluster.sdk.stage import Stage
@@ -75,34 +76,37 @@ class Host:
         metrics: runtime_metrics.Metrics,
         identity: str,
     ) -> None:
-        self.clusters: informer.Informer[DPUCluster] = informer.Informer(
-            client, kinds.DPUCLUSTERS, namespaces=options.namespaces, clock=clock, metrics=metrics
-        )
-        self._secrets = informer.Informer(
-            client,
-            kinds.SECRETS_METADATA,
-            namespaces=options.namespaces,
-            clock=clock,
-            metrics=metrics,
-        )
         self.recorder = events.EventRecorder(
             client, controller="dpucluster", instance=identity, clock=clock, metrics=metrics
         )
         self._controller = controller.Controller(
             "dpucluster", self._reconcile, workers=options.workers, clock=clock, metrics=metrics
         )
+        self._caches = Caches(
+            client,
+            (watch for stage in stages for watch in stage.watches),
+            namespaces=options.namespaces,
+            enqueue=self._controller.enqueue,
+            clock=clock,
+            metrics=metrics,
+        )
+        self.clusters = self._caches.clusters
         self._tenants = tenant_pool.TenantPool(
             client,
-            self._secrets,
+            self._caches.secrets,
             options=options.probes,
             clock=clock,
             notify=self._controller.enqueue,
             metrics=metrics,
         )
-        self._pipeline = Pipeline(client, self.clusters, self._tenants, self.recorder, clock=clock)
+        self._pipeline = Pipeline(client, self._caches, self._tenants, self.recorder, clock=clock)
         self._runners = {
             s.component: RoleRunner(
-                s, election(s.component), on_changed=self._look_at_all, flush=self._flush
+                s,
+                election(s.component),
+                ready=functools.partial(self._caches.ready, s.watches),
+                on_changed=self._look_at_all,
+                flush=self._flush,
             )
             for s in stages
         }
@@ -116,13 +120,13 @@ class Host:
 
     def waiting(self) -> Mapping[str, str]:
         """Why a wanted component does not run yet, by component; led elsewhere counts as run."""
-        if not self.is_synced():
-            return dict.fromkeys(self._wanted(), "its caches are not complete yet")
-        return {
-            c: "no process holds its Lease yet"
-            for c in self._wanted()
-            if not self._runners[c].election.holder
-        }
+        found = {c: self._why_waiting(self._runners[c]) for c in self._wanted()}
+        return {c: why for c, why in found.items() if why}
+
+    def _why_waiting(self, runner: RoleRunner) -> str:
+        if not (self.is_synced() and self._caches.is_synced(runner.stage.watches)):
+            return "its caches are not complete yet"
+        return "" if runner.election.holder else "no process holds its Lease yet"
 
     def is_idle(self) -> bool:
         """Whether no component runs in this process any more."""
@@ -130,7 +134,7 @@ class Host:
 
     def is_synced(self) -> bool:
         """Whether the caches hold everything the server has."""
-        return self.clusters.synced.is_set() and self._secrets.synced.is_set()
+        return self._caches.is_synced()
 
     def _wanted(self) -> list[str]:
         return [c for c, r in self._runners.items() if r.is_wanted]
@@ -173,7 +177,7 @@ class Host:
         async with asyncio.TaskGroup() as group:
             parts = [
                 group.create_task(part.run(), name=type(part).__name__)
-                for part in (self.clusters, self._secrets, self._tenants, self.recorder)
+                for part in (self._caches, self._tenants, self.recorder)
             ]
             if await self._synced_before(stop):
                 process.freeze_garbage()
@@ -188,7 +192,7 @@ class Host:
 
     async def _synced_before(self, stop: asyncio.Event) -> bool:
         """Wait for the caches; False when asked to stop first."""
-        synced = asyncio.gather(self.clusters.synced.wait(), self._secrets.synced.wait())
+        synced = asyncio.ensure_future(self._caches.ready(ALWAYS))
         stopping = asyncio.ensure_future(stop.wait())
         await asyncio.wait((synced, stopping), return_when=asyncio.FIRST_COMPLETED)
         done = synced.done()

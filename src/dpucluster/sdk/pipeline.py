@@ -20,8 +20,9 @@ from dpucluster.api.meta import Condition, Key
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.runtime import clock as clocks
-from dpucluster.runtime import events, informer
+from dpucluster.runtime import events
 from dpucluster.sdk import draft
+from dpucluster.sdk.caches import Caches
 from dpucluster.sdk.outcome import Notice, Outcome
 from dpucluster.sdk.stage import BoundLog, Context, Stage
 from dpucluster.tenant import pool as tenant_pool
@@ -115,14 +116,15 @@ class Pipeline:
     def __init__(
         self,
         client: kube_client.Client,
-        clusters: informer.Informer[DPUCluster],
+        caches: Caches,
         tenants: tenant_pool.TenantPool,
         recorder: events.EventRecorder,
         *,
         clock: clocks.Clock,
     ) -> None:
         self._client = client
-        self._clusters = clusters
+        self._caches = caches
+        self._clusters = caches.clusters
         self._tenants = tenants
         self._recorder = recorder
         self._clock = clock
@@ -170,6 +172,7 @@ class Pipeline:
                 client=client,
                 tenant=self._tenants.want,
                 clock=self._clock,
+                caches=self._caches,
                 log=BoundLog(log, {"object": str(cluster.key), "role": h.stage.component}),
                 is_guarded=guarded,
             )

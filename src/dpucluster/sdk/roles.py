@@ -80,6 +80,7 @@ class RoleRunner:
         stage: Stage,
         election: Election,
         *,
+        ready: Callable[[], Awaitable[None]],
         on_changed: Callable[[], None],
         flush: Callable[[], Awaitable[object]],
     ) -> None:
@@ -88,11 +89,13 @@ class RoleRunner:
         Args:
             stage: What it runs.
             election: Decides whether this process may.
+            ready: Awaited before the election: the caches of its stage are complete.
             on_changed: Called when it begins and when it ends to lead.
             flush: Awaited before the Lease is released: Events told under it are sent.
         """
         self.stage = stage
         self.election = election
+        self._ready = ready
         self._on_changed = on_changed
         self._flush = flush
         self._wanted = False
@@ -158,7 +161,7 @@ class RoleRunner:
                 self._is_running = False
 
     async def _take_part(self) -> None:
-        election = asyncio.create_task(self.election.run(self._start, self._stop))
+        election = asyncio.create_task(self._elect())
         unwanted = asyncio.create_task(self._until(wanted=False))
         try:
             await asyncio.wait({election, unwanted}, return_when=asyncio.FIRST_COMPLETED)
@@ -169,6 +172,10 @@ class RoleRunner:
             await asyncio.gather(election, unwanted, return_exceptions=True)
         if died:
             election.result()
+
+    async def _elect(self) -> None:
+        await self._ready()
+        await self.election.run(self._start, self._stop)
 
     async def _until(self, *, wanted: bool) -> None:
         while self._wanted != wanted:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from dpucluster import errors
 from dpucluster.api import contract
 from dpucluster.api.dpucluster import ConditionType, DPUCluster, Phase
 from dpucluster.kube import client as kube_client
+from dpucluster.kube.resource import Resource
 from dpucluster.runtime import clock as clocks
+from dpucluster.runtime.store import HasMetadata
 from dpucluster.sdk.outcome import Outcome
+from dpucluster.sdk.watches import Cached, Watch
 from dpucluster.tenant import state as tenant_state
+
+T = TypeVar("T", bound=HasMetadata)
 
 OWNED_BY_LIFECYCLE = (ConditionType.READY,)
 
@@ -28,6 +33,14 @@ class BoundLog(logging.LoggerAdapter[logging.Logger]):
         return msg, {**kwargs, "extra": {**(self.extra or {}), **(kwargs.get("extra") or {})}}
 
 
+class CacheSet(Protocol):
+    """``sdk.caches.Caches``, as far as a stage uses it."""
+
+    def of(self, resource: Resource[T]) -> Cached[T]:
+        """The cache of a kind that the manager watches."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Context:
     """What a stage may use while it looks at one DPUCluster.
@@ -37,6 +50,7 @@ class Context:
             of the role is not surely held.
         tenant: Diagnosis and health of the cluster's tenant as known now; never waits.
         clock: The only clock a stage may read.
+        caches: What the manager's watches keep; ``caches.of(resource)`` costs no request.
         log: A logger with the object's key and the role bound to it.
         is_guarded: The lifecycle takes part in this look, so that its guard was asked before
             anything is taken apart.
@@ -45,6 +59,7 @@ class Context:
     client: kube_client.Client
     tenant: Callable[[DPUCluster], tenant_state.TenantState]
     clock: clocks.Clock
+    caches: CacheSet
     log: logging.LoggerAdapter[logging.Logger]
     is_guarded: bool = True
 
@@ -67,6 +82,11 @@ class ClusterManager(Protocol):
         """The ``spec.type`` it answers for, such as ``example.com/foo``."""
         ...
 
+    @property
+    def watches(self) -> Sequence[Watch[Any]]:
+        """What it reads beside DPUClusters; a change has the DPUClusters concerned looked at."""
+        ...
+
     async def reconcile(self, cluster: DPUCluster, context: Context) -> Outcome:
         """Bring the control plane to what ``cluster.spec`` asks for and say how far it is."""
         ...
@@ -87,6 +107,11 @@ class Stage(Protocol):
     @property
     def finalizer(self) -> str:
         """What keeps a deleted cluster until ``finalize`` is done."""
+        ...
+
+    @property
+    def watches(self) -> Sequence[Watch[Any]]:
+        """What it reads beside DPUClusters."""
         ...
 
     def claims(self, cluster: DPUCluster) -> bool:
@@ -113,6 +138,11 @@ class ManagerStage:
     component: str
     manager: ClusterManager
     finalizer: str = contract.FINALIZER_MANAGER
+
+    @property
+    def watches(self) -> Sequence[Watch[Any]]:
+        """Those of the manager."""
+        return self.manager.watches
 
     def claims(self, cluster: DPUCluster) -> bool:
         """Managers act on their own type only."""
