@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from dpucluster.cli import kamaji_flags
 from dpucluster.cli.parameters import DURATION_TYPE, NAMESPACE_TYPE
 
 
@@ -21,7 +22,7 @@ class RunCommand(click.Command):
         return super().parse_args(ctx, [spelled.get(arg, arg) for arg in args])
 
 
-ROLES = ("lifecycle", "static")
+ROLES = ("lifecycle", "static", "kamaji")
 """What can be named on the command line; ``cli.serve`` knows the component behind each."""
 
 
@@ -115,6 +116,7 @@ ROLES = ("lifecycle", "static")
     show_default=True,
     help="Failures in a row that turn a Ready cluster NotReady.",
 )
+@kamaji_flags.kamaji_flags
 @click.option(
     "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True
 )
@@ -129,6 +131,9 @@ def run(**flags: Any) -> None:
     SIGTERM ends what is under way, releases the Leases and exits within ten seconds; a second one
     leaves at once.
     """
-    from dpucluster.cli import serve  # noqa: PLC0415 - asyncio and aiohttp cost a third of a second
+    # imported here: asyncio and aiohttp cost a third of a second
+    from dpucluster.cli import serve  # noqa: PLC0415
+    from dpucluster.managers.kamaji.options import KamajiOptions  # noqa: PLC0415
 
-    serve.main(serve.Settings(**flags))
+    kamaji = KamajiOptions(**kamaji_flags.take(flags))
+    serve.main(serve.Settings(kamaji=kamaji, **flags))

@@ -20,6 +20,8 @@ from dpucluster.kube import client as kube_client
 from dpucluster.kube import config
 from dpucluster.lifecycle import census
 from dpucluster.lifecycle.stage import LifecycleStage
+from dpucluster.managers.kamaji.manager import KamajiManager
+from dpucluster.managers.kamaji.options import KamajiOptions
 from dpucluster.managers.static import StaticManager
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import controller, lease, process, server
@@ -51,6 +53,7 @@ class Settings:
     probe_interval: float = 30.0
     probe_timeout: float = 5.0
     probe_failure_threshold: int = 3
+    kamaji: KamajiOptions = KamajiOptions()  # noqa: RUF009 - frozen
     log_format: str = "text"
     verbose: int = 0
 
@@ -137,6 +140,7 @@ def stages(settings: Settings) -> list[Stage]:
     """The stages this process may run, managers first and the lifecycle last."""
     available: dict[str, Stage] = {
         "static": ManagerStage(contract.COMPONENT_STATIC, StaticManager()),
+        "kamaji": ManagerStage(contract.COMPONENT_KAMAJI, KamajiManager(settings.kamaji)),
         "lifecycle": LifecycleStage(
             census.Census(settings.namespaces), settings.probe_failure_threshold
         ),
