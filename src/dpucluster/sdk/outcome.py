@@ -51,6 +51,7 @@ class Outcome:
         requeue_after: Look again after so many seconds at the latest; None: when something changes.
         settling: More will be known in a moment (a probe is under way): what is said here may be
             held back shortly, so that one write tells all of it.
+        error: What went wrong beside what is said here: raised once that is published.
         done: Only asked of ``finalize``: nothing is left of what this stage made.
         lifecycle: Phase and tenant facts; refused from a cluster manager.
     """
@@ -61,6 +62,7 @@ class Outcome:
     notices: tuple[Notice, ...] = ()
     requeue_after: float | None = None
     settling: bool = False
+    error: Exception | None = None
     done: bool = True
     lifecycle: Lifecycle | None = None
 

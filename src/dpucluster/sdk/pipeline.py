@@ -101,6 +101,7 @@ class _Said:
         self.after = draft.with_outcome(self.after, outcome, now=self._now)
         self._notices += outcome.notices
         self._settling = self._settling or outcome.settling
+        self._error = self._error or outcome.error
         if outcome.requeue_after is not None:
             self._requeue.append(outcome.requeue_after)
 

@@ -14,6 +14,7 @@ from dpucluster.managers.kamaji.kinds import (
     CONTROL_PLANES,
     DAEMON_SETS,
     DATA_STORES,
+    LABEL_KAMAJI_NAME,
     NODES,
     PODS,
     SERVICES,
@@ -207,9 +208,15 @@ class KamajiManager:
 async def _kept(
     slot: Slot, child: Child[Any] | None, observed: Observed, context: Context
 ) -> Observed:
+    """Make or keep one child; what goes wrong with it holds up no other."""
     if child is None:
         return observed
-    return observed.after(slot, await ensure(child, observed.cluster, context))
+    try:
+        return observed.after(slot, await ensure(child, observed.cluster, context))
+    except (errors.LeadershipLost, errors.Conflict):
+        raise
+    except errors.DpuClusterError as error:
+        return dataclasses.replace(observed, error=observed.error or error)
 
 
 async def _withdraw(observed: Observed, context: Context) -> None:
@@ -223,19 +230,27 @@ async def _withdraw(observed: Observed, context: Context) -> None:
 
 async def _observe_closely(observed: Observed, said: Outcome, context: Context) -> Observed:
     """What is asked of the server only while something is not there or not well."""
-    name, namespace = observed.cluster.metadata.name, observed.cluster.metadata.namespace
     observed = dataclasses.replace(observed, secret=await _secret_state(observed, context))
     if all(c.is_true and not c.message for c in said.conditions) or not _is_late(observed, context):
         return observed
-    observed = dataclasses.replace(observed, is_late=True)
-    pods: list[Pod] = []
-    for selector in (
-        f"kamaji.clastix.io/name={name}",
-        f"app.kubernetes.io/name=keepalived,{LABEL_CLUSTER}={name}",
-    ):
-        with_labels = await context.client.list(PODS, namespace, label_selector=selector)
-        pods += with_labels.items
-    return dataclasses.replace(observed, pods=tuple(pods))
+    return dataclasses.replace(observed, is_late=True, pods=await _pods(observed, context))
+
+
+async def _pods(observed: Observed, context: Context) -> tuple[Pod, ...]:
+    """Those of the control plane and of keepalived; they only make a message better."""
+    key = observed.cluster.key
+    selectors = (
+        f"{LABEL_KAMAJI_NAME}={key.name}",
+        f"app.kubernetes.io/name=keepalived,{LABEL_CLUSTER}={key.name}",
+    )
+    found: list[Pod] = []
+    try:
+        for selector in selectors:
+            listing = await context.client.list(PODS, key.namespace, label_selector=selector)
+            found += listing.items
+    except errors.DpuClusterError as error:
+        context.log.info("pods cannot be listed", extra={"error": str(error)})
+    return tuple(found)
 
 
 def _is_late(observed: Observed, context: Context) -> bool:
@@ -265,6 +280,8 @@ async def _secret_state(observed: Observed, context: Context) -> SecretState:
         secret = await context.client.get(SECRETS, name, key.namespace)
     except errors.NotFound:
         return SecretState.ABSENT
+    except errors.Forbidden:
+        return SecretState.COMPLETE  # whoever follows the tenant tells that it may not be read
     is_complete = all(secret.value(k) for k in (KEY_ADMIN_CONF, KEY_SUPER_ADMIN_CONF))
     return SecretState.COMPLETE if is_complete else SecretState.INCOMPLETE
 

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any
 
+from dpucluster import errors
 from dpucluster.managers.kamaji.kinds import (
     ConfigMap,
     DaemonSet,
@@ -51,6 +52,7 @@ class Observed:
         is_late: What was made had time enough to be well.
         pods: Of the control plane and of keepalived, asked for only when one is late.
         refusals: What could not be made in this look.
+        error: The first that kept something from being made, and is no refusal.
     """
 
     cluster: DPUCluster
@@ -68,6 +70,7 @@ class Observed:
     is_late: bool = False
     pods: tuple[Pod, ...] = ()
     refusals: Mapping[Slot, Refusal] = dataclasses.field(default_factory=dict)
+    error: errors.DpuClusterError | None = None
 
     def after(self, slot: Slot, result: Any) -> Observed:
         """The record once a child was made or kept, or refused."""

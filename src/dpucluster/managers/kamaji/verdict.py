@@ -80,6 +80,7 @@ def outcome(observed: Observed, plan: Plan) -> Outcome:
         kubeconfig=secret_name(observed.cluster.metadata.name) if is_complete else "",
         notices=_notices(plan, problem, created),
         requeue_after=_requeue_after(observed, created, virtual_ip),
+        error=observed.error,
     )
 
 
