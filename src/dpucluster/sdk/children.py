@@ -50,7 +50,8 @@ class Child(Generic[T]):
         resource: Its kind.
         name: In the namespace of the DPUCluster.
         content: Everything but ``metadata``, as it is created.
-        kept: The part of ``content`` that is kept up afterwards; None: all of it.
+        kept: The part of ``content`` that is kept up afterwards, always with the same fields, for
+            one that is left out stays; None: all of it, and what is left out goes.
         labels: Beside those that every child has.
     """
 
@@ -183,8 +184,10 @@ async def _disown_creation(
     """
     metadata = live["metadata"]
     entries = metadata.get("managedFields", [])
-    owned = [e for e in entries if _is_ours(e, "Update")]
-    if not owned or any(_is_ours(e, "Apply") for e in entries):
+    is_created = any(_is_ours(e, "Update") for e in entries)
+    is_applied = any(_is_ours(e, "Apply") for e in entries)
+    # Where only a part is kept up, the rest must stay with the creation, or it would go at once.
+    if child.kept is not None or is_applied or not is_created:
         return str(metadata["resourceVersion"])
     handed = [{**e, "operation": "Apply"} if _is_ours(e, "Update") else e for e in entries]
     patch = {"metadata": {"resourceVersion": metadata["resourceVersion"], "managedFields": handed}}

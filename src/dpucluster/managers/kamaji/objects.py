@@ -34,9 +34,10 @@ def service(observed: Observed, plan: Plan) -> Child[Service]:
     Made again, it gets the port of the control plane that is there; the port that Kamaji then
     writes into it, and the selector, are Kamaji's and not kept up from here.
     """
-    kept: dict[str, Any] = {"type": plan.service_type}
-    if plan.service_type == NODE_PORT:
-        kept["externalTrafficPolicy"] = "Local"  # why: see ``nodes``
+    kept = {
+        "type": plan.service_type,
+        "externalTrafficPolicy": "Local" if plan.service_type == NODE_PORT else "Cluster",
+    }  # why Local: see ``nodes``
     port: dict[str, Any] = {"name": API_PORT_NAME, "protocol": "TCP", "port": API_PORT}
     control_plane = observed.control_plane
     if control_plane is not None and control_plane.port:
