@@ -219,7 +219,10 @@ def _container(endpoint: Endpoint, port: int, options: KamajiOptions) -> dict[st
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN", "NET_BROADCAST", "NET_RAW"]},
+            "capabilities": {
+                "drop": ["ALL"],
+                "add": ["NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SETGID", "SETUID"],
+            },
         },
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},

@@ -7,6 +7,8 @@ import datetime as dt
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from dpucluster import errors
 from dpucluster.managers.kamaji import endpoint, keepalived, objects, plan, schema, verdict
 from dpucluster.managers.kamaji.kinds import (
@@ -230,7 +232,10 @@ async def _withdraw(observed: Observed, context: Context) -> None:
 
 async def _observe_closely(observed: Observed, said: Outcome, context: Context) -> Observed:
     """What is asked of the server only while something is not there or not well."""
-    observed = dataclasses.replace(observed, secret=await _secret_state(observed, context))
+    secret = await _secret_state(observed, context)
+    is_complete = secret is SecretState.COMPLETE
+    answers = is_complete and _answers(observed.cluster, context)
+    observed = dataclasses.replace(observed, secret=secret, answers=answers)
     if all(c.is_true and not c.message for c in said.conditions) or not _is_late(observed, context):
         return observed
     return dataclasses.replace(observed, is_late=True, pods=await _pods(observed, context))
@@ -284,6 +289,13 @@ async def _secret_state(observed: Observed, context: Context) -> SecretState:
         return SecretState.COMPLETE  # whoever follows the tenant tells that it may not be read
     is_complete = all(secret.value(k) for k in (KEY_ADMIN_CONF, KEY_SUPER_ADMIN_CONF))
     return SecretState.COMPLETE if is_complete else SecretState.INCOMPLETE
+
+
+def _answers(cluster: DPUCluster, context: Context) -> bool:
+    """What the tenant pool knows; of the Secret that is about to be named, if none is yet."""
+    name = plan.secret_name(cluster.metadata.name)
+    spec = msgspec.structs.replace(cluster.spec, kubeconfig=name)
+    return context.tenant(msgspec.structs.replace(cluster, spec=spec)).health.ok is True
 
 
 def _rival(cluster: DPUCluster, clusters: Cached[DPUCluster]) -> Problem | None:

@@ -49,6 +49,7 @@ class Observed:
         nodes: All of the management cluster.
         rival: An older cluster that has the same virtual IP or router id.
         secret: Of the admin kubeconfig.
+        answers: Whether the control plane answers its admin, as far as is known.
         is_late: What was made had time enough to be well.
         pods: Of the control plane and of keepalived, asked for only when one is late.
         refusals: What could not be made in this look.
@@ -67,6 +68,7 @@ class Observed:
     nodes: tuple[Node, ...] = ()
     rival: Problem | None = None
     secret: SecretState = SecretState.ABSENT
+    answers: bool = False
     is_late: bool = False
     pods: tuple[Pod, ...] = ()
     refusals: Mapping[Slot, Refusal] = dataclasses.field(default_factory=dict)

@@ -80,8 +80,20 @@ def outcome(observed: Observed, plan: Plan) -> Outcome:
         kubeconfig=secret_name(observed.cluster.metadata.name) if is_complete else "",
         notices=_notices(plan, problem, created),
         requeue_after=_requeue_after(observed, created, virtual_ip),
+        settling=_is_settling(observed, created),
         error=observed.error,
     )
+
+
+def _is_settling(observed: Observed, created: Condition) -> bool:
+    """A control plane that has just come up is reached a few seconds later.
+
+    keepalived holds the address only once the API server has answered it, and nobody is helped by
+    being told of an outage meanwhile.
+    """
+    before = observed.cluster.condition(ConditionType.CREATED)
+    is_new = before is None or not before.is_true
+    return created.is_true and is_new and not observed.answers
 
 
 def deletion(name: str, left: ObjectMeta) -> Condition:
