@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from dpucluster import errors
-from dpucluster.cli import demo_manifests
-from dpucluster.localplane import etcd, files, install, plane, process, signals, stack
-
-KUBECTL_TIMEOUT = 60.0
-"""Seconds for one call; a third of a second is usual."""
-POLL = 0.02
+from dpucluster.cli import demo_kubectl, demo_manifests
+from dpucluster.localplane import etcd, install, plane, process, signals, stack
 
 
 class Planes:
@@ -27,13 +21,11 @@ class Planes:
         directory: Everything is here.
         management: Where the DPUCluster is; has the CRDs and the operator's namespace.
         tenant: What it stands for. It has an audit log.
-        manifests: What was applied, as files.
+        kubectl: On the management plane.
     """
 
     def __init__(self, binaries: Mapping[str, Path], directory: Path) -> None:
         self.directory = directory
-        self.manifests = files.make_private_directory(directory / "guide")
-        self._kubectl_binary = binaries["kubectl"]
         self._etcd = etcd.Etcd(binaries["etcd"], directory / "etcd")
         self.management = plane.ControlPlane(
             "management", binaries=binaries, storage=self._etcd, directory=directory / "management"
@@ -45,6 +37,9 @@ class Planes:
             storage=self._etcd,
             directory=directory / "tenant",
             audit=True,
+        )
+        self.kubectl = demo_kubectl.Kubectl(
+            binaries["kubectl"], self.management.kubeconfig, directory
         )
         self._controllers: process.Program | None = None
         self._tenant_wanted = False
@@ -110,47 +105,9 @@ class Planes:
         if self._controllers is not None:
             self._controllers.check()
 
-    def write_manifest(self, name: str, text: str) -> None:
-        """Put a manifest where ``kubectl`` runs."""
-        files.write(self.manifests / name, text)
-
     def audit_lines(self) -> list[str]:
         """The tenant's audit log."""
         log = self.tenant.audit_log
         if log is None or not log.exists():
             return []
         return log.read_text(encoding="utf-8").splitlines(keepends=True)
-
-    async def kubectl(self, arguments: Sequence[str]) -> str:
-        """Run kubectl on the management plane, among the manifests; what it prints.
-
-        Raises:
-            LocalPlaneError: it failed; with what it said.
-        """
-        call = process.Program(
-            f"kubectl {' '.join(arguments)}",
-            [str(self._kubectl_binary), *arguments],
-            log=self.directory / "kubectl.log",
-            cwd=self.manifests,
-            env={
-                "KUBECONFIG": str(self.management.kubeconfig),
-                "HOME": str(self.directory),  # its cache of what the server offers
-            },
-        )
-        call.start()
-        try:
-            await self._ended(call)
-        finally:
-            call.kill()
-        if call.exit_code != 0:
-            raise errors.LocalPlaneError(call.obituary())
-        return "\n".join(line.strip() for line in call.tail().splitlines())
-
-    async def _ended(self, call: process.Program) -> None:
-        deadline = time.monotonic() + KUBECTL_TIMEOUT
-        while call.is_running:
-            if time.monotonic() > deadline:
-                raise errors.LocalPlaneError(
-                    f"{call.name} did not end within {KUBECTL_TIMEOUT:.0f} s"
-                )
-            await asyncio.sleep(POLL)

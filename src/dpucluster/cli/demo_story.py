@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator
 
 from dpucluster import errors
 from dpucluster.api.dpucluster import ConditionType
-from dpucluster.cli import demo_manifests, demo_planes, demo_view, demo_watch, screen
+from dpucluster.cli import (
+    demo_manifests,
+    demo_planes,
+    demo_steps,
+    demo_view,
+    demo_watch,
+    screen,
+)
 
 PROBES_SEEN = 3
 """With the new certificate, before a rotation counts as done: it is in use, not only accepted."""
 AUDIT_POLL = 0.2
 
-NAMESPACE, NAME = demo_manifests.DPUCLUSTER
+NAMESPACE, _ = demo_manifests.DPUCLUSTER
 
 
 async def open_stage(
@@ -45,6 +50,7 @@ class Story:
         self._shown = shown
         self._planes = planes
         self._watch = watch
+        self._steps = demo_steps.Steps(shown, planes.kubectl, watch)
         self._kubeconfig = planes.tenant.kubeconfig.read_text(encoding="utf-8")
 
     async def become_ready(self) -> None:
@@ -61,8 +67,8 @@ class Story:
         began = time.monotonic()
         for name, text in manifests.items():
             self._watch.check_time(began, "is not Ready")
-            await self._apply(name, text)
-        with self._waiting("Ready"):
+            await self._steps.apply(name, text)
+        with self._steps.waiting("Ready"):
             await self._watch.until(demo_view.is_ready, "is not Ready", since=began)
         self._shown.result(f"Ready {self._watch.lifetime:.1f} s after it was created")
 
@@ -88,7 +94,7 @@ class Story:
             "row, six seconds after the first, makes the DPUCluster NotReady."
         )
         self._planes.stop_tenant()
-        await self._until_reason(ConditionType.READY, "Unreachable")
+        await self._steps.until_reason(ConditionType.READY, "Unreachable")
 
     async def _recovery(self) -> None:
         self._shown.step(
@@ -97,7 +103,7 @@ class Story:
         )
         self._shown.waiting("starting the tenant's kube-apiserver")
         await self._planes.start_tenant()
-        await self._until_ready()
+        await self._steps.until_ready()
 
     async def _rotation(self) -> None:
         self._shown.step(
@@ -107,8 +113,8 @@ class Story:
         self._kubeconfig = self._planes.tenant.client_kubeconfig()
         credential = demo_manifests.credential(self._kubeconfig)
         with self._watch.journal() as told:
-            await self._apply(demo_manifests.SECRET, demo_manifests.secret(self._kubeconfig))
-            with self._waiting("probes with the new certificate"):
+            await self._steps.apply(demo_manifests.SECRET, demo_manifests.secret(self._kubeconfig))
+            with self._steps.waiting("probes with the new certificate"):
                 await self._until_used(credential)
         if not all(demo_view.is_ready(version) for version in told):
             raise errors.LocalPlaneError("the DPUCluster was NotReady during the rotation")
@@ -125,8 +131,8 @@ class Story:
             "so there is nothing to connect with."
         )
         broken = demo_manifests.without_key(demo_manifests.secret(self._kubeconfig))
-        await self._apply(demo_manifests.SECRET, broken)
-        await self._until_reason(ConditionType.CREATED, "KubeconfigKeyMissing")
+        await self._steps.apply(demo_manifests.SECRET, broken)
+        await self._steps.until_reason(ConditionType.CREATED, "KubeconfigKeyMissing")
 
     async def _exec_plugin(self) -> None:
         self._shown.step(
@@ -134,67 +140,30 @@ class Story:
             "nobody may make a controller run programs by writing a Secret."
         )
         unsafe = demo_manifests.with_program(self._kubeconfig)
-        await self._apply(demo_manifests.SECRET, demo_manifests.secret(unsafe))
-        await self._until_reason(ConditionType.CREATED, "KubeconfigUnsafe")
+        await self._steps.apply(demo_manifests.SECRET, demo_manifests.secret(unsafe))
+        await self._steps.until_reason(ConditionType.CREATED, "KubeconfigUnsafe")
 
     async def _deleted_secret(self) -> None:
         self._shown.step("Third way: delete it, so that the DPUCluster names what is not there.")
-        await self._kubectl("delete", "secret", demo_manifests.SECRET_NAME, "-n", NAMESPACE)
-        await self._until_reason(ConditionType.CREATED, "SecretNotFound")
+        await self._steps.kubectl("delete", "secret", demo_manifests.SECRET_NAME, "-n", NAMESPACE)
+        await self._steps.until_reason(ConditionType.CREATED, "SecretNotFound")
 
     async def _repair(self) -> None:
         self._shown.step(
             "Repair it: the Secret is watched, so a good one is noticed as soon as it is there."
         )
-        await self._apply(demo_manifests.SECRET, demo_manifests.secret(self._kubeconfig))
-        await self._until_ready()
+        await self._steps.apply(demo_manifests.SECRET, demo_manifests.secret(self._kubeconfig))
+        await self._steps.until_ready()
 
     async def _deletion(self) -> None:
         self._shown.step(
             "Delete the DPUCluster: the controllers take back their finalizers, and the Secret and "
             "the tenant stay, because they are yours."
         )
-        await self._kubectl("delete", "dpucluster", NAME, "-n", NAMESPACE, "--wait=false")
-        with self._waiting("the DPUCluster being gone"):
-            took = await self._watch.until(lambda cluster: cluster is None, "is not gone")
-        self._shown.result(f"gone {_after(took)}")
-
-    async def _apply(self, name: str, text: str) -> None:
-        self._planes.write_manifest(name, text)
-        await self._kubectl("apply", "-f", name)
-
-    async def _kubectl(self, *arguments: str) -> None:
-        self._shown.command(" ".join(("kubectl", *arguments)))
-        # What the command brings about is often seen before the command has come back.
-        with self._shown.held():
-            self._shown.note(await self._planes.kubectl(arguments))
-
-    async def _until_ready(self) -> None:
-        with self._waiting("Ready"):
-            took = await self._watch.until(demo_view.is_ready, "is not Ready again")
-        self._shown.result(f"Ready again {_after(took)}")
-
-    async def _until_reason(self, type_: str, reason: str) -> None:
-        with self._waiting(f"{type_} to be False for the reason {reason}"):
-            took = await self._watch.until(
-                lambda cluster: demo_view.has_reason(cluster, type_, reason),
-                f"has not got {type_}=False/{reason}",
-            )
-        self._shown.result(f"{reason} {_after(took)}", self._watch.latest)
+        await self._steps.delete()
 
     async def _until_used(self, credential: str) -> None:
         began = time.monotonic()
         while demo_manifests.times_probed(self._planes.audit_lines(), credential) < PROBES_SEEN:
             self._watch.check_time(began, "is not probed with the new certificate")
             await asyncio.sleep(AUDIT_POLL)
-
-    @contextlib.contextmanager
-    def _waiting(self, what: str) -> Iterator[None]:
-        self._shown.waiting(f"waiting for {what}")
-        yield
-        self._shown.waiting("")
-
-
-def _after(seconds: float) -> str:
-    # Under a tenth it had happened before kubectl came back.
-    return f"after {seconds:.1f} s" if seconds >= 0.1 else "at once"
