@@ -17,6 +17,7 @@ from dpucluster.api.meta import Key
 CONFIG = "10-dpfoperatorconfig.yaml"
 SECRET = "20-secret.yaml"  # noqa: S105 - the name of a file
 CLUSTER = "30-dpucluster-static.yaml"
+KAMAJI_CLUSTER = "40-dpucluster-kamaji.yaml"
 PLACEHOLDER = "${TENANT_KUBE_CONFIG}"
 """What the guide's shell puts the kubeconfig in place of."""
 
@@ -36,6 +37,18 @@ def secret(kubeconfig: str) -> str:
     """The guide's Secret with ``kubeconfig`` in it."""
     encoded = base64.b64encode(kubeconfig.encode()).decode()
     return guide(SECRET).replace(PLACEHOLDER, encoded)
+
+
+def kamaji_cluster(interface: str, vip: str) -> str:
+    """The guide's Kamaji cluster with a real interface and address in place of its own words."""
+    placed = {
+        "interface: interface_one": f"interface: {interface}",
+        "vip: dpucluster_vip": f"vip: {vip}",
+    }
+    text = guide(KAMAJI_CLUSTER)
+    for words, real in placed.items():
+        text = text.replace(words, real)
+    return text
 
 
 def without_key(manifest: str) -> str:

@@ -7,14 +7,11 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from dpucluster.cli import demo_manifests, demo_planes, demo_story, demo_watch, local, screen
+from dpucluster.cli import demo_flows, demo_manifests, demo_watch, screen
 from dpucluster.kube import client as kube_client
 from dpucluster.localplane import binaries, progress, scratch, signals
 
-PROBE_FLAGS = ("--probe-interval", "2s", "--probe-timeout", "2s")
-"""For the tour: an outage is seen after 8 seconds instead of half a minute."""
 SCRATCH = "dpucluster-demo-"
 """How the name of its directory begins."""
 CHECK_EVERY = 0.5
@@ -23,8 +20,9 @@ CHECK_EVERY = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """The flags of ``dpucluster demo``; ``timeout`` in seconds."""
+    """What ``dpucluster demo`` was asked for; ``timeout`` in seconds."""
 
+    flow: str = "static"
     tour: bool = False
     exit: bool = False
     timeout: float = 60.0
@@ -50,21 +48,19 @@ def main(options: Options) -> int:
     Raises:
         LocalPlaneError: it did not come true; with the reason. Nothing is left of it.
     """
+    kind = demo_flows.FLOWS[options.flow]
     try:
         with signals.handled(signals.interrupt):
-            programs = binaries.ensure(progress=progress.for_stream())
+            programs = binaries.ensure(kind.programs, progress=progress.for_stream())
     except signals.Interrupted as interrupted:
         return interrupted.exit_code
     ending = Ending()
-    with (
-        signals.handled(ending),
-        scratch.directory(SCRATCH) as directory,
-        demo_planes.Planes(programs, directory) as planes,
-        asyncio.Runner() as runner,
-    ):
+    with signals.handled(ending), scratch.directory(SCRATCH) as directory:
         # What the libraries have to say would tear the screen.
         logging.basicConfig(filename=directory / "demo.log")
-        return runner.run(_until_signal(_Demo(options, planes, programs["kubectl"]), ending))
+        flow = kind(programs, directory, tour=options.tour)
+        with flow.planes, asyncio.Runner() as runner:
+            return runner.run(_until_signal(_Demo(options, flow), ending))
 
 
 async def _until_signal(demo: _Demo, ending: Ending) -> int:
@@ -82,10 +78,10 @@ async def _until_signal(demo: _Demo, ending: Ending) -> int:
 
 
 class _Demo:
-    def __init__(self, options: Options, planes: demo_planes.Planes, kubectl: Path) -> None:
+    def __init__(self, options: Options, flow: demo_flows.Flow) -> None:
         self._options = options
-        self._planes = planes
-        self._kubectl = kubectl
+        self._flow = flow
+        self._planes = flow.planes
         self.is_complete = False
 
     async def run(self) -> None:
@@ -98,20 +94,20 @@ class _Demo:
                 self._planes.close()
 
     async def _play(self, shown: screen.Screen) -> None:
-        options, planes = self._options, self._planes
-        await demo_story.open_stage(shown, planes, PROBE_FLAGS if options.tour else ())
+        options = self._options
+        await self._flow.open(shown)
         async with self._watch(shown) as watch:
-            story = demo_story.Story(shown, planes, watch)
+            story = self._flow.story(shown, watch)
             await story.become_ready()
             if options.tour:
                 await story.tour()
             self.is_complete = True
             if options.exit:
                 return
-            planes.management.start_controller_manager()
+            self._flow.rest()
             self._tell_next(shown)
             while True:
-                planes.check()
+                self._planes.check()
                 await asyncio.sleep(CHECK_EVERY)
 
     @contextlib.asynccontextmanager
@@ -133,24 +129,6 @@ class _Demo:
 
     def _tell_next(self, shown: screen.Screen) -> None:
         shown.step("The planes stay up until Ctrl-C. To try in another terminal:")
-        for line in next_commands(self._planes, self._kubectl, after_tour=self._options.tour):
+        for line in self._flow.next_commands(after_tour=self._options.tour):
             shown.command(line)
         shown.waiting("Ctrl-C ends the demo and removes everything", timed=False)
-
-
-def next_commands(planes: demo_planes.Planes, kubectl: Path, *, after_tour: bool) -> list[str]:
-    """What a user may type now."""
-    namespace, name = demo_manifests.DPUCLUSTER
-    again = [f"kubectl apply -f {planes.manifests}"] if after_tour else []
-    ready = [] if after_tour else [f"kubectl describe dpuclusters -n {namespace} {name}"]
-    return [
-        *local.path_lines(kubectl),
-        f"export KUBECONFIG={planes.management.kubeconfig}",
-        *again,
-        "kubectl get dpuclusters -A",
-        *ready,
-        f"kubectl events -n {namespace}",
-        # A variable, so that neither line is wider than most terminals.
-        f"export TENANT={planes.tenant.kubeconfig}",
-        'kubectl --kubeconfig "$TENANT" get namespaces',
-    ]

@@ -23,7 +23,7 @@ Wanted = Callable[[Observed], bool]
 
 
 class Watch:
-    """The DPUCluster ``key`` as the API server tells it.
+    """The DPUCluster ``key`` as the API server tells it; ``client`` asks that server.
 
     ``show`` is called with each version of it, None when it is gone; ``check`` raises when
     something that is needed has ended.
@@ -38,7 +38,7 @@ class Watch:
         check: Callable[[], None],
         timeout: float,
     ) -> None:
-        self._client = client
+        self.client = client
         self._key = key
         self._show = show
         self._check = check
@@ -76,7 +76,7 @@ class Watch:
     async def read(self) -> Observed:
         """The DPUCluster by a GET of its own, past every cache."""
         try:
-            return await self._client.get(kinds.DPUCLUSTERS, self._key.name, self._key.namespace)
+            return await self.client.get(kinds.DPUCLUSTERS, self._key.name, self._key.namespace)
         except errors.NotFound:
             return None
         except errors.TransportError:

@@ -18,7 +18,7 @@ COMMANDS = {
     "down": ("dpucluster.cli.local", "Stop a control plane that `up --detach` started."),
     "testenv": ("dpucluster.cli.local", "Run a command with throw-away control planes."),
     "binaries": ("dpucluster.cli.local", "Get the control-plane binaries; print where they are."),
-    "demo": ("dpucluster.cli.demo", "Show the static flow on real control planes."),
+    "demo": ("dpucluster.cli.demo", "Show the guide's flows on real control planes."),
 }
 """Command → the module that has it, imported when it is used, and the line in ``--help``."""
 
