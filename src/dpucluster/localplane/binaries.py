@@ -29,6 +29,8 @@ from dpucluster.localplane import progress as progress_
 ALL = release.ALL
 WITH_KAMAJI = (*release.ALL, *release.WITH_KAMAJI)
 """All that a control plane with Kamaji needs."""
+KNOWN = (*WITH_KAMAJI, *release.NODE)
+"""Everything that can be asked for."""
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 
 
@@ -80,8 +82,8 @@ def directory(
 
 def locate(names: Sequence[str], env: Mapping[str, str] = os.environ) -> dict[str, Path]:
     """Those of ``names`` that are there already, as absolute paths. Changes nothing."""
-    if unknown := sorted(set(names) - set(WITH_KAMAJI)):
-        raise errors.BinaryError(f"no such binary: {', '.join(unknown)}; there are {WITH_KAMAJI}")
+    if unknown := sorted(set(names) - set(KNOWN)):
+        raise errors.BinaryError(f"no such binary: {', '.join(unknown)}; there are {KNOWN}")
     found: dict[str, Path] = {}
     for name in names:
         pinned = release.pins_of(name)

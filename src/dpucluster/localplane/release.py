@@ -28,6 +28,8 @@ TENANT = ("kamaji/kube-apiserver", "kamaji/kube-controller-manager", "kamaji/kub
 """What Kamaji's pods run."""
 WITH_KAMAJI = ("kube-scheduler", KAMAJI_MANIFESTS, KAMAJI, *TENANT)
 """What a control plane with Kamaji needs beyond ``ALL``."""
+NODE = ("kubelet", "kube-proxy")
+"""What a node with containers needs; only the tests on such nodes ask for it."""
 
 KUBERNETES_URL = "https://dl.k8s.io"
 ETCD_URL = "https://github.com/etcd-io/etcd/releases/download"
