@@ -46,6 +46,11 @@ CHECK_LIMIT: Final = 6
 """Five tries of at most a second each, see ``check-apiserver``. While a run goes on keepalived
 starts no other."""
 
+PREEMPT_SECONDS: Final = 30
+"""For so long a node must be well before it takes the address back from one that has it and is of
+lower priority. Nobody misses anything meanwhile; a node whose cable was out knows of its own API
+server only what was so before, until its kube-proxy has heard the rest."""
+
 STOP_SECONDS: Final = 10
 """Seconds to hand the address over before the pod is killed; it takes one."""
 
@@ -116,6 +121,7 @@ def configuration(
             for node, priority in zip(holders, priorities(len(holders)), strict=True)
         ),
         ("advert_int", 1),
+        ("preempt_delay", PREEMPT_SECONDS),
         *(_unicast(holders, endpoint.vip) if unicast else ()),
         Block(("virtual_ipaddress",), [(f"{endpoint.vip}/{endpoint.prefix}",)]),
         Block(("track_script",), [("check_apiserver",)]),
