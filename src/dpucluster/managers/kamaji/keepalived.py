@@ -10,15 +10,19 @@ from dpucluster.managers.kamaji import keepalived_conf, nodes
 from dpucluster.managers.kamaji.endpoint import Address, Endpoint
 from dpucluster.managers.kamaji.keepalived_conf import Block, Line
 from dpucluster.managers.kamaji.kinds import (
+    API_PORT_NAME,
     CONFIG_MAPS,
     DAEMON_SETS,
+    LABEL_KAMAJI_NAME,
+    SERVICES,
     ConfigMap,
     DaemonSet,
     Node,
+    Service,
 )
 from dpucluster.managers.kamaji.observation import Observed
 from dpucluster.managers.kamaji.options import KamajiOptions
-from dpucluster.managers.kamaji.plan import Plan, keepalived_name
+from dpucluster.managers.kamaji.plan import Plan, check_name, keepalived_name
 from dpucluster.sdk import LABEL_CLUSTER, Child, fingerprint
 
 CONFIG_KEY: Final = "keepalived.conf"
@@ -42,8 +46,8 @@ CAPABILITIES: Final = ("NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SETGID")
 not, it runs none and takes that for success (seen in 2.2.7)."""
 
 CHECK_SECONDS: Final = 2
-CHECK_LIMIT: Final = 6
-"""Five tries of at most a second each, see ``check-apiserver``. While a run goes on keepalived
+CHECK_LIMIT: Final = 4
+"""Three tries of at most a second each, see ``check-apiserver``. While a run goes on keepalived
 starts no other."""
 
 PREEMPT_SECONDS: Final = 30
@@ -55,6 +59,31 @@ STOP_SECONDS: Final = 10
 """Seconds to hand the address over before the pod is killed; it takes one."""
 
 
+def check_service(observed: Observed, plan: Plan) -> Child[Service] | None:
+    """Leads to the API servers on the node where it is asked, for the check; None as above.
+
+    By the node port it could not be told whether this very node has one: what a node sends to
+    itself is handed to all of them, ``externalTrafficPolicy`` or not, and an address held where
+    no API server runs is one that nobody answers.
+    """
+    if plan.endpoint is None or not plan.port:
+        return None
+    cluster = observed.cluster.metadata.name
+    port = {
+        "name": API_PORT_NAME,
+        "protocol": "TCP",
+        "port": plan.port,
+        "targetPort": plan.port,
+    }
+    spec = {
+        "type": "ClusterIP",
+        "internalTrafficPolicy": "Local",
+        "selector": {LABEL_KAMAJI_NAME: cluster},
+        "ports": [port],
+    }
+    return Child(SERVICES, check_name(cluster), content={"spec": spec})
+
+
 def config_map(observed: Observed, plan: Plan) -> Child[ConfigMap] | None:
     """Configuration and check program; None while there is nothing to hold or to check."""
     if plan.endpoint is None or not plan.port:
@@ -64,8 +93,9 @@ def config_map(observed: Observed, plan: Plan) -> Child[ConfigMap] | None:
 
 
 def daemon_set(observed: Observed, plan: Plan) -> Child[DaemonSet] | None:
-    """Keepalived on every node of the plan; None while there is nothing to hold."""
-    if plan.endpoint is None or not plan.port:
+    """Keepalived on every node of the plan; None while there is nothing to hold or to ask."""
+    checked = observed.check_service
+    if plan.endpoint is None or not plan.port or checked is None or not checked.spec.cluster_ip:
         return None
     cluster = observed.cluster.metadata.name
     labels = _labels(cluster)
@@ -78,7 +108,7 @@ def daemon_set(observed: Observed, plan: Plan) -> Child[DaemonSet] | None:
                     "labels": labels,
                     "annotations": {ANNOTATION_CONFIG: fingerprint(_data(observed, plan))},
                 },
-                "spec": _pod(cluster, plan.endpoint, plan, observed.options),
+                "spec": _pod(plan.endpoint, checked.spec.cluster_ip, observed, plan),
             },
         }
     }
@@ -181,7 +211,8 @@ def _address_of(node: Node, vip: Address) -> str:
 # The pods
 
 
-def _pod(cluster: str, endpoint: Endpoint, plan: Plan, options: KamajiOptions) -> dict[str, Any]:
+def _pod(endpoint: Endpoint, checked: str, observed: Observed, plan: Plan) -> dict[str, Any]:
+    options = observed.options
     found: dict[str, Any] = {
         "hostNetwork": True,
         "dnsPolicy": "ClusterFirstWithHostNet",
@@ -191,8 +222,8 @@ def _pod(cluster: str, endpoint: Endpoint, plan: Plan, options: KamajiOptions) -
         "terminationGracePeriodSeconds": STOP_SECONDS,
         "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
         "tolerations": nodes.tolerations(),
-        "containers": [_container(endpoint, plan.port, options)],
-        "volumes": _volumes(cluster),
+        "containers": [_container(endpoint, checked, plan.port, options)],
+        "volumes": _volumes(observed.cluster.metadata.name),
     }
     if affinity := nodes.affinity(plan.placement):
         found["affinity"] = affinity
@@ -203,7 +234,9 @@ def _pod(cluster: str, endpoint: Endpoint, plan: Plan, options: KamajiOptions) -
     return found
 
 
-def _container(endpoint: Endpoint, port: int, options: KamajiOptions) -> dict[str, Any]:
+def _container(
+    endpoint: Endpoint, checked: str, port: int, options: KamajiOptions
+) -> dict[str, Any]:
     return {
         "name": "keepalived",
         "image": options.keepalived_image,
@@ -221,9 +254,8 @@ def _container(endpoint: Endpoint, port: int, options: KamajiOptions) -> dict[st
         ],
         "env": [
             {"name": "NODE_NAME", "valueFrom": {"fieldRef": _field("spec.nodeName")}},
-            {"name": "NODE_IP", "valueFrom": {"fieldRef": _field("status.hostIP")}},
             {"name": "API_URL", "value": f"https://{_host(endpoint.vip)}:{port}/livez"},
-            {"name": "API_PORT", "value": str(port)},
+            {"name": "API_HERE", "value": f"{_host(ipaddress.ip_address(checked))}:{port}"},
             {"name": "API_CA", "value": f"{CA_DIR}/ca.crt"},
         ],
         "securityContext": {

@@ -28,7 +28,9 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_de
     """``spec.ports[]`` of a Service."""
 
     name: str = ""
+    protocol: str = ""
     port: int = 0
+    target_port: int | str = 0
     node_port: int = 0
 
 
@@ -36,7 +38,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_de
     """``spec`` of a Service."""
 
     type: str = ""
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
     external_traffic_policy: str = ""
+    internal_traffic_policy: str = ""
+    selector: dict[str, str] = {}
     ports: tuple[ServicePort, ...] = ()
 
 

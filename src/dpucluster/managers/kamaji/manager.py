@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -60,12 +60,13 @@ PODS_SECONDS: Final = 10.0
 """What is made needs that long at least; looking for the trouble any sooner finds none."""
 SCHEMA_SECONDS: Final = 60.0
 """How long the schema of Kamaji's CRD counts as known; an upgrade of Kamaji takes longer."""
-CHILDREN: Final[tuple[tuple[Resource[Any], bool], ...]] = (
-    (DAEMON_SETS, True),
-    (CONFIG_MAPS, True),
-    (SERVICES, False),
+CHILDREN: Final[tuple[tuple[Resource[Any], Callable[[str], str]], ...]] = (
+    (DAEMON_SETS, plan.keepalived_name),
+    (CONFIG_MAPS, plan.keepalived_name),
+    (SERVICES, plan.check_name),
+    (SERVICES, str),
 )
-"""What is removed after the control plane, and whether it is keepalived's."""
+"""What is removed after the control plane, and its name after that of the cluster."""
 
 
 def _all_kamaji(clusters: Cached[DPUCluster]) -> Iterable[Key]:
@@ -146,9 +147,8 @@ class KamajiManager:
         if left is not None:
             said = verdict.deletion(name, left)
             return Outcome(conditions=(said,), requeue_after=verdict.LATER, done=False)
-        for resource, is_keepalived in CHILDREN:
-            child = plan.keepalived_name(name) if is_keepalived else name
-            if await remove(resource, child, cluster, context) is not None:
+        for resource, name_after in CHILDREN:
+            if await remove(resource, name_after(name), cluster, context) is not None:
                 return Outcome(requeue_after=verdict.SOON, done=False)
         return Outcome(done=True)
 
@@ -171,6 +171,7 @@ class KamajiManager:
             data_store=caches.of(DATA_STORES).get(Key("", self._options.datastore)),
             service=mine(SERVICES, key),
             control_plane=mine(CONTROL_PLANES, key),
+            check_service=mine(SERVICES, Key(key.namespace, plan.check_name(name))),
             config_map=mine(CONFIG_MAPS, virtual_ip),
             daemon_set=mine(DAEMON_SETS, virtual_ip),
             nodes=tuple(caches.of(NODES).values()),
@@ -187,6 +188,8 @@ class KamajiManager:
             observed = await _kept(Slot.SERVICE, child, observed, context)
             observed = await self._make_control_plane(observed, context)
             decided = plan.make(observed)
+            child = keepalived.check_service(observed, decided)
+            observed = await _kept(Slot.CHECK_SERVICE, child, observed, context)
             child = keepalived.config_map(observed, decided)
             observed = await _kept(Slot.CONFIG_MAP, child, observed, context)
             child = keepalived.daemon_set(observed, decided)
@@ -228,6 +231,9 @@ async def _withdraw(observed: Observed, context: Context) -> None:
         await remove(DAEMON_SETS, name, observed.cluster, context)
     if observed.config_map is not None:
         await remove(CONFIG_MAPS, name, observed.cluster, context)
+    if observed.check_service is not None:
+        name = plan.check_name(observed.cluster.metadata.name)
+        await remove(SERVICES, name, observed.cluster, context)
 
 
 async def _observe_closely(observed: Observed, said: Outcome, context: Context) -> Observed:

@@ -35,6 +35,7 @@ class Slot(enum.Enum):
 
     SERVICE = "service"
     CONTROL_PLANE = "control_plane"
+    CHECK_SERVICE = "check_service"
     CONFIG_MAP = "config_map"
     DAEMON_SET = "daemon_set"
 
@@ -63,6 +64,7 @@ class Observed:
     data_store: DataStore | None = None
     service: Service | None = None
     control_plane: TenantControlPlane | None = None
+    check_service: Service | None = None
     config_map: ConfigMap | None = None
     daemon_set: DaemonSet | None = None
     nodes: tuple[Node, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import ipaddress
 import re
 from typing import Final
@@ -17,6 +18,8 @@ from dpucluster.sdk import Keepalived, Problem
 NODE_PORT: Final = "NodePort"
 LOAD_BALANCER: Final = "LoadBalancer"
 API_PORT: Final = 6443
+
+MAX_SERVICE_NAME: Final = 63
 
 NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 """DNS-1035: the name becomes that of a Service, and Kamaji's webhook asks for the same."""
@@ -55,6 +58,16 @@ def secret_name(cluster: str) -> str:
 def keepalived_name(cluster: str) -> str:
     """ConfigMap and DaemonSet of the virtual IP."""
     return f"{cluster}-keepalived"
+
+
+def check_name(cluster: str) -> str:
+    """The Service that keepalived's check uses; no longer than a Service's name may be."""
+    name = keepalived_name(cluster)
+    if len(name) <= MAX_SERVICE_NAME:
+        return name
+    digest = hashlib.sha256(cluster.encode()).hexdigest()[:8]
+    ending = f"-{digest}-keepalived"
+    return cluster[: MAX_SERVICE_NAME - len(ending)] + ending
 
 
 def make(observed: Observed) -> Plan:

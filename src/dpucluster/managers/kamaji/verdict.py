@@ -239,7 +239,7 @@ def _keepalived_ready(observed: Observed, plan: Plan) -> Condition | None:
 def _keepalived_problem(observed: Observed, plan: Plan) -> Problem | None:
     if not plan.placement.nodes:
         return Problem("NoMatchingNodes", no_nodes(plan.placement))
-    for slot in (Slot.CONFIG_MAP, Slot.DAEMON_SET):
+    for slot in (Slot.CHECK_SERVICE, Slot.CONFIG_MAP, Slot.DAEMON_SET):
         if (refusal := observed.refusals.get(slot)) is not None:
             return _refused(refusal)
     found = observed.daemon_set
