@@ -1,7 +1,8 @@
 """Where a node listens for Services, and where each connection leads. Pure.
 
-``externalTrafficPolicy: Local`` holds as in kube-proxy: what comes from outside goes to the node's
-own endpoints only, what comes from the node itself to all.
+Traffic policies hold as in kube-proxy. ``externalTrafficPolicy: Local``: what comes from outside to
+a node port goes to the node's own endpoints only, what comes from the node itself to all.
+``internalTrafficPolicy: Local``: a cluster IP leads to the node's own endpoints only.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ def table(
             if not ready:
                 continue
             everywhere = Route(tuple(backend for backend, _ in ready))
-            if service.spec.cluster_ip not in ("", "None"):
-                made[Listen(service.spec.cluster_ip, port.port)] = everywhere
+            inner = _inner(service, ready, node)
+            if service.spec.cluster_ip not in ("", "None") and inner.backends:
+                made[Listen(service.spec.cluster_ip, port.port)] = inner
             if balancers:
                 for address in service.addresses:
                     made[Listen(address, port.port)] = everywhere
@@ -124,6 +126,11 @@ def _ready(
         if endpoint.conditions.ready is not False
         for address in endpoint.addresses
     )
+
+
+def _inner(service: services.Service, ready: Sequence[tuple[Backend, str]], node: str) -> Route:
+    is_local = service.spec.internal_traffic_policy == "Local"
+    return Route(tuple(backend for backend, where in ready if not is_local or where == node))
 
 
 def _outer(service: services.Service, ready: Sequence[tuple[Backend, str]], node: str) -> Route:

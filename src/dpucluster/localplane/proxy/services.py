@@ -33,6 +33,7 @@ class ServiceSpec(Wire, frozen=True):
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     ports: tuple[ServicePort, ...] = ()
     external_traffic_policy: str = "Cluster"
+    internal_traffic_policy: str = "Cluster"
     load_balancer_class: str | None = None
 
 
