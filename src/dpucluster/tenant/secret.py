@@ -28,6 +28,11 @@ PATIENCE = 3
 """Refusals in a row, three seconds, before they are told: an API server that has just started
 refuses everybody until it has read its roles."""
 
+ABSENCE = 3.0
+"""Seconds for which a Secret that was there must be missing before that is told. Whoever rotates by
+deleting makes it anew at once (Kamaji takes two thirds of a second), and the credentials that are
+in use are not revoked by it."""
+
 CONFIRM = 5.0
 """A Secret that was read before the cache knew it may be deleted before the cache knows, too."""
 
@@ -64,6 +69,7 @@ class SecretReader:
         # Of the cache when it was last compared, and of what was read then, which may be newer.
         self._judged: str | None = None
         self._read_version: str | None = None
+        self._missing_since: float | None = None
         self._failures = 0
         self._refusals = 0
         self._is_refusal_told = False
@@ -73,14 +79,16 @@ class SecretReader:
         """Seconds until the next try, when the last one failed or may be outdated unnoticed."""
         if self._failures:
             return min(2.0 ** (self._failures - 1), RETRY_MAX)
+        if self._missing_since is not None:
+            return max(0.0, self._missing_since + ABSENCE - self._clock.monotonic())
         return CONFIRM if self._is_ahead(self._cached_version()) else None
 
     async def changed(self) -> Diagnosis | None:
         """The diagnosis of the Secret if it is another than at the last call, else None.
 
         Also None when it cannot be read now (see ``retry_after``); that it may not be read is
-        another diagnosis. What the cache does not have is asked for once before it counts as
-        missing: a Secret may be younger than the cache.
+        another diagnosis. What the cache does not have is asked for before it counts as missing,
+        for a Secret may be younger than the cache, and once more after a while if it was there.
         """
         if not self._secrets.synced.is_set():
             return None
@@ -92,7 +100,11 @@ class SecretReader:
             secret = await self._read(cached)
         except errors.DpuClusterError as error:
             return self._failed(error)
+        if secret is None and self._read_version and not self._is_gone():
+            self._failures, self._refusals = 0, 0
+            return None
         version = secret.metadata.resource_version if secret else ""
+        self._missing_since = None
         # Remembered only when there is a diagnosis: who is cancelled meanwhile reads it again.
         is_other = version != self._read_version or self._is_refusal_told
         found = await asyncio.to_thread(self._diagnose, secret) if is_other else None
@@ -115,6 +127,13 @@ class SecretReader:
     def unnamed(self) -> Diagnosis | None:
         """The diagnosis when no Secret is named, which needs no reading."""
         return None if self._target.secret_name else self._diagnose(None)
+
+    def _is_gone(self) -> bool:
+        """Whether a Secret that was there has been missing for long enough."""
+        now = self._clock.monotonic()
+        if self._missing_since is None:
+            self._missing_since = now
+        return now - self._missing_since >= ABSENCE
 
     def _is_ahead(self, cached: str) -> bool:
         """Whether a Secret was read that the cache does not have: yet, or any more."""
