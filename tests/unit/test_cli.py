@@ -98,11 +98,11 @@ def test_times_that_would_allow_two_leaders_are_refused() -> None:
 
 
 def test_a_named_role_runs_alone() -> None:
-    """``run static`` has the static stage and no other; without roles both are at hand."""
+    """``run static`` has the static stage and no other; without roles all are at hand."""
     assert ["static-cluster-manager"] == [
         s.component for s in serve.stages(serve.Settings(roles=("static",)))
     ]
-    assert ["static-cluster-manager", "provisioning-controller"] == [
+    assert ["static-cluster-manager", "kamaji-cluster-manager", "provisioning-controller"] == [
         s.component for s in serve.stages(serve.Settings())
     ]
 

@@ -37,6 +37,7 @@ class Script:
         self.listing: Any = wire.Listing([], [], "1")
         self.watching: Watch = self.quiet
         self.versions: list[str] = []
+        self.selectors: set[str] = set()
         self.lists = 0
 
     async def quiet(self) -> AsyncGenerator[Any, None]:
@@ -44,9 +45,10 @@ class Script:
         await asyncio.Event().wait()
         yield
 
-    async def list(self, resource: Any, namespace: str = "") -> Any:
+    async def list(self, resource: Any, namespace: str = "", *, label_selector: str = "") -> Any:
         """Implements Source."""
         del resource, namespace
+        self.selectors.add(label_selector)
         self.lists += 1
         if isinstance(self.listing, Exception):
             raise self.listing
@@ -58,10 +60,12 @@ class Script:
         namespace: str = "",
         *,
         resource_version: str,
+        label_selector: str = "",
         server_timeout: int = 0,
     ) -> AsyncGenerator[Any, None]:
         """Implements Source."""
         del resource, namespace, server_timeout
+        self.selectors.add(label_selector)
         self.versions.append(resource_version)
         async with contextlib.aclosing(self.watching()) as events:
             async for event in events:
@@ -279,6 +283,125 @@ async def test_gauges(
         assert 1.0 == metrics.sample("dpucluster_informer_synced", kind="Secret")
         assert 2.0 == metrics.sample("dpucluster_informer_objects", kind="Secret")
         assert 1.0 == metrics.sample("dpucluster_informer_lists_total", kind="Secret")
+
+
+async def test_only_what_is_selected_is_asked_for(script: Script, clock: FakeClock) -> None:
+    """The label selector goes with every list and every watch, also after a failure."""
+    script.listing = errors.ServerError("oops", status=500)
+    selected = informer.Informer(script, kinds.SECRETS_METADATA, label_selector="a=b", clock=clock)
+    async with running(selected):
+        await clock.advance(1)
+        script.listing = wire.Listing([], [], "1")
+        await clock.advance(31)
+        assert script.versions
+        assert {"a=b"} == script.selectors
+
+
+NOT_THERE = errors.NotFound("no such kind", status=404)
+
+
+@pytest.fixture
+def optional(
+    script: Script, clock: FakeClock, metrics: runtime_metrics.Metrics
+) -> informer.Informer[PartialObject]:
+    """The cache of a kind that may not be installed."""
+    return informer.Informer(
+        script, kinds.SECRETS_METADATA, optional=True, clock=clock, metrics=metrics
+    )
+
+
+def is_installed(cache: informer.Informer[PartialObject]) -> bool:
+    return cache.is_installed
+
+
+async def test_a_kind_that_is_not_installed(
+    script: Script,
+    clock: FakeClock,
+    optional: informer.Informer[PartialObject],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It counts as complete and empty, without a warning, and is seen soon after it comes."""
+    caplog.set_level(logging.INFO)
+    script.listing = NOT_THERE
+    async with running(optional):
+        await clock.advance(600)
+        assert optional.synced.is_set()
+        assert not is_installed(optional)
+        assert 1 == caplog.messages.count("kind is not installed")
+        assert [] == [r for r in caplog.records if r.levelno >= logging.WARNING]
+        script.listing = wire.Listing([thing("a", "3")], [], "3")
+        await clock.advance(reflector.INSTALLED_SECONDS)
+        assert is_installed(optional)
+        assert [thing("a", "3")] == optional.values()
+
+
+async def test_a_kind_that_is_removed(
+    script: Script, clock: FakeClock, optional: informer.Informer[PartialObject]
+) -> None:
+    """Its objects are gone with it: the handlers are told, the cache is empty."""
+    gone: list[Key] = []
+    ended = asyncio.Event()
+    optional.on_change(lambda delta: gone.append(delta.key) if delta.new is None else None)
+
+    async def watching() -> AsyncGenerator[Any, None]:
+        await ended.wait()
+        for event in NOTHING:
+            yield event
+        raise NOT_THERE
+
+    script.listing = wire.Listing([thing("a", "3")], [], "3")
+    script.watching = watching
+    async with running(optional):
+        await clock.advance(1)
+        assert is_installed(optional)
+        script.listing = NOT_THERE
+        ended.set()
+        await clock.advance(60)
+        assert not is_installed(optional)
+        assert [Key("ns", "a")] == gone
+        assert [] == optional.values()
+
+
+async def test_a_missing_kind_that_is_needed(
+    script: Script, clock: FakeClock, cache: informer.Informer[PartialObject]
+) -> None:
+    """A 404 for a kind that is not optional is a failure: the cache is not complete."""
+    script.listing = NOT_THERE
+    async with running(cache):
+        await clock.advance(60)
+        assert not cache.synced.is_set()
+        assert cache.is_installed
+
+
+async def test_absent_in_one_namespace_of_two(
+    script: Script, clock: FakeClock, metrics: runtime_metrics.Metrics
+) -> None:
+    """With several namespaces the cache is complete once each of them was heard of."""
+    two = informer.Informer(
+        script,
+        kinds.SECRETS_METADATA,
+        namespaces=("one", "two"),
+        optional=True,
+        clock=clock,
+        metrics=metrics,
+    )
+    two.absent("one")
+    assert not two.synced.is_set()
+    two.absent("two")
+    assert two.synced.is_set()
+    assert not is_installed(two)
+    two.replace(wire.Listing([], [], "1"), "one")
+    assert is_installed(two)
+
+
+def test_own_creations_are_cached_at_once(cache: informer.Informer[PartialObject]) -> None:
+    """The reply of a create is in the cache before its event, and told as this process's own."""
+    told: list[tuple[Key, bool]] = []
+    cache.on_change(lambda delta: told.append((delta.key, delta.own)))
+    cache.add(thing("a", "1"))
+    assert thing("a", "1") == cache.get(Key("ns", "a"))
+    cache.apply(wire.Added(thing("a", "1")))
+    assert [(Key("ns", "a"), True)] == told
 
 
 def test_watches_end_apart() -> None:

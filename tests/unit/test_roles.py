@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,16 @@ from dpucluster.api import contract
 from dpucluster.api.dpucluster import DPUCluster
 from dpucluster.managers.static import StaticManager
 from dpucluster.runtime import clock
-from dpucluster.sdk import Context, Lifecycle, ManagerStage, Outcome, Phase, TenantState, roles
+from dpucluster.sdk import (
+    Context,
+    Lifecycle,
+    ManagerStage,
+    Outcome,
+    Phase,
+    TenantState,
+    Watch,
+    roles,
+)
 from dpucluster.sdk.stage import BoundLog
 from tests.support import build
 
@@ -45,10 +55,19 @@ class Deadly(roles.Unelected):
         raise ValueError("no such namespace")
 
 
-def runner(journal: Journal, election: roles.Election | None = None) -> roles.RoleRunner:
+async def at_once() -> None:
+    """The caches are complete."""
+
+
+def runner(
+    journal: Journal,
+    election: roles.Election | None = None,
+    ready: Callable[[], Awaitable[None]] = at_once,
+) -> roles.RoleRunner:
     return roles.RoleRunner(
         STAGE,
         election or roles.Unelected(),
+        ready=ready,
         on_changed=journal.changed,
         flush=journal.flush,
     )
@@ -106,10 +125,33 @@ async def test_an_election_that_dies_ends_the_role_loudly() -> None:
         await role.run()
 
 
+async def test_a_role_is_elected_only_with_complete_caches() -> None:
+    """Before what its manager watches is complete it takes no Lease; switched off it stops."""
+    complete = asyncio.Event()
+
+    async def ready() -> None:
+        await complete.wait()
+
+    role = runner(Journal(), ready=ready)
+    running = asyncio.create_task(role.run())
+    role.want(True)
+    await settle()
+    assert (True, False) == (role.is_running, role.election.is_leader())
+    role.want(False)
+    await settle()
+    assert (False, False) == (role.is_running, role.election.is_leader())
+    role.want(True)
+    complete.set()
+    await settle()
+    assert leads(role)
+    running.cancel()
+
+
 class Usurper:
     """A manager that says what belongs to the lifecycle."""
 
     type = "example.com/usurper"
+    watches: Sequence[Watch[Any]] = ()
 
     def __init__(self, outcome: object) -> None:
         self.outcome = outcome
@@ -127,11 +169,12 @@ class Usurper:
 
 def context(*, is_guarded: bool = True) -> Context:
     log = BoundLog(roles.log, {})
-    client: object = None
+    nothing: Any = None  # neither is used here
     return Context(
-        client=client,  # type: ignore[arg-type]  # not used here
+        client=nothing,
         tenant=lambda _cluster: TenantState(),
         clock=clock.SystemClock(),
+        caches=nothing,
         log=log,
         is_guarded=is_guarded,
     )
