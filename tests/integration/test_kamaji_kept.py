@@ -14,7 +14,7 @@ import pytest
 
 from dpucluster.localplane import state
 from tests.support import processes
-from tests.support.kamaji import KEEPALIVED
+from tests.support.kamaji_namespace import KEEPALIVED
 from tests.support.processes import Commands, eventually
 
 pytestmark = pytest.mark.timeout(300)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dpucluster.localplane.kamaji import stack
-from tests.support.kamaji import Namespace
+from tests.support.kamaji_namespace import Namespace
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(300)

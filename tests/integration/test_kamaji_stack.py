@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpucluster.localplane.kamaji import stack
-from tests.support.kamaji import Namespace, keepalived
+from tests.support.kamaji_namespace import Namespace, keepalived
 from tests.support.processes import eventually
 
 pytestmark = pytest.mark.timeout(300)
