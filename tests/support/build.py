@@ -29,7 +29,10 @@ def condition(type_: str, status: str = "True", reason: str = "", message: str =
 
 
 def cluster(
+    name: str = "c",
     *,
+    uid: str = "uid-1",
+    created: str = BEFORE,
     type_: str = "static",
     phase: Phase = Phase.CREATING,
     conditions: tuple[Condition, ...] = (),
@@ -38,14 +41,15 @@ def cluster(
     status: DPUClusterStatus | None = None,
     **spec: object,
 ) -> DPUCluster:
-    """A DPUCluster ``ns/c`` at generation 1."""
+    """A DPUCluster ``ns/c`` (or ``name``) at generation 1."""
     return DPUCluster(
         metadata=ObjectMeta(
-            name="c",
+            name=name,
             namespace="ns",
-            uid="uid-1",
+            uid=uid,
             resource_version="7",
             generation=1,
+            creation_timestamp=created,
             finalizers=finalizers,
             deletion_timestamp=BEFORE if deleting else None,
         ),

@@ -124,13 +124,26 @@ def _vip(text: str) -> ipaddress.IPv4Interface | ipaddress.IPv6Interface | str:
     try:
         found = ipaddress.ip_interface(text)
     except ValueError:
+        found = None
+    if found is None or "%" in text:  # a zone means something on one host only
         return f"{_shown(text)} is no IP address; write 10.0.0.100, 10.0.0.100/24 or fd00::100"
     address = found.ip
-    if isinstance(address, ipaddress.IPv6Address) and (address.scope_id or address.is_link_local):
-        return f"{text} is link-local, which no client can use; reserve a routable address"
-    if address.is_multicast or address.is_unspecified or address.is_loopback:
-        return f"{text} is no address that a host can have on a network"
+    if address.version == 6 and address.is_link_local:
+        return f"{found} is link-local, which no client can use; reserve a routable address"
+    is_special = address.is_multicast or address.is_unspecified or address.is_loopback
+    if is_special or _is_all_hosts(found):
+        return f"{found} is no address that a host can have on a network"
     return found
+
+
+def _is_all_hosts(found: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> bool:
+    """Whether it stands for a network or its broadcast; a network of two has neither."""
+    if found.version == 6:
+        return False
+    network = found.network
+    if network.prefixlen >= 31:
+        return found.ip == ipaddress.IPv4Address("255.255.255.255")
+    return found.ip in (network.network_address, network.broadcast_address)
 
 
 def _is_label(key: str, value: str) -> bool:
