@@ -56,6 +56,7 @@ class Caches:
             declared[watch.resource].append(watch)
         self._enqueue = enqueue
         self._tasks: asyncio.TaskGroup | None = None
+        self._wanted: dict[Resource[Any], None] = dict.fromkeys(w.resource for w in ALWAYS)
         self._running: dict[Resource[Any], asyncio.Task[None]] = {}
         self._informers: dict[Resource[Any], informer.Informer[Any]] = {
             resource: informer.Informer(
@@ -100,23 +101,25 @@ class Caches:
 
     async def ready(self, watches: Iterable[Watch[Any]]) -> None:
         """Follow what is watched, from now on, and return when it is complete."""
-        wanted = {w.resource: self._informers[w.resource] for w in watches}
-        for resource, one in wanted.items():
-            self._start(resource, one)
-        for one in wanted.values():
-            await one.synced.wait()
+        wanted = dict.fromkeys(w.resource for w in watches)
+        self._wanted |= wanted
+        self._start()
+        for resource in wanted:
+            await self._informers[resource].synced.wait()
 
     async def run(self) -> None:
         """Follow what every host does, and what ``ready`` adds, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            for watch in ALWAYS:
-                self._start(watch.resource, self._informers[watch.resource])
+            self._start()
             await asyncio.Event().wait()
 
-    def _start(self, resource: Resource[Any], one: informer.Informer[Any]) -> None:
-        if self._tasks is not None and resource not in self._running:
-            task = self._tasks.create_task(one.run(), name=f"informer-{resource.plural}")
+    def _start(self) -> None:
+        if self._tasks is None:
+            return
+        for resource in self._wanted.keys() - self._running.keys():
+            following = self._informers[resource].run()
+            task = self._tasks.create_task(following, name=f"informer-{resource.plural}")
             self._running[resource] = task
 
     def _changed(self, watch: Watch[Any], delta: Delta[Any]) -> None:
