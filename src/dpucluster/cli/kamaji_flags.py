@@ -29,7 +29,7 @@ REQUESTS = {
     "kamaji_controller_manager_requests": "controllerManager",
     "kamaji_scheduler_requests": "scheduler",
 }
-QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
+QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
 
 class Cidr(click.ParamType[str]):

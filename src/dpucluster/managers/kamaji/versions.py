@@ -8,7 +8,9 @@ from typing import Final, NamedTuple
 
 from dpucluster.sdk import Problem
 
-VERSION: Final = re.compile(r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,4})((?:[-+][0-9A-Za-z.+-]{1,60})?)")
+VERSION: Final = re.compile(
+    r"v?(\d{1,3})\.(\d{1,3})\.(\d{1,4})((?:[-+][0-9A-Za-z.+-]{1,60})?)", re.ASCII
+)
 
 UNSUPPORTED: Final = "UnsupportedVersion"
 INVALID_SPEC: Final = "InvalidSpec"
