@@ -55,6 +55,9 @@ REFUSAL_ADVICE: Final = {
     RefusalKind.INVALID: "; correct what it names",
 }
 
+KAMAJI_WEBHOOK: Final = 'admission webhook "vtenantcontrolplane'
+VERSION_WORDS: Final = ("version", "upgrade", "downgrade")
+
 SOON: Final = 1.0
 """Until the next look at something that is a matter of moments and sends no event."""
 LATER: Final = 10.0
@@ -158,14 +161,15 @@ def _creation_problem(observed: Observed, plan: Plan) -> Problem | None:
         return Problem(reason, plan.endpoint_problem.message)
     for slot in (Slot.SERVICE, Slot.CONTROL_PLANE):
         if (refusal := observed.refusals.get(slot)) is not None:
-            return _refused(refusal)
+            return _refused(refusal, slot)
     return _data_store_problem(observed) or _address_problem(observed, plan) or plan.version.problem
 
 
-def _refused(refusal: Refusal) -> Problem:
+def _refused(refusal: Refusal, slot: Slot) -> Problem:
     reason = REFUSAL_REASONS[refusal.kind]
-    is_version = refusal.kind is RefusalKind.ADMISSION and "version" in refusal.message
-    if is_version:
+    # Kamaji's own webhook says more about versions than can be known here.
+    is_kamajis = slot is Slot.CONTROL_PLANE and KAMAJI_WEBHOOK in refusal.message
+    if is_kamajis and any(word in refusal.message for word in VERSION_WORDS):
         reason = versions.UNSUPPORTED
     return Problem(reason, refusal.message + REFUSAL_ADVICE.get(refusal.kind, ""))
 
@@ -241,7 +245,7 @@ def _keepalived_problem(observed: Observed, plan: Plan) -> Problem | None:
         return Problem("NoMatchingNodes", no_nodes(plan.placement))
     for slot in (Slot.CHECK_SERVICE, Slot.CONFIG_MAP, Slot.DAEMON_SET):
         if (refusal := observed.refusals.get(slot)) is not None:
-            return _refused(refusal)
+            return _refused(refusal, slot)
     found = observed.daemon_set
     if found is None:
         return Problem("Progressing", "waiting for the node port of the control plane's Service")
