@@ -52,8 +52,8 @@ def node(
     host: str = "",
     **labels: str,
 ) -> kinds.Node:
-    """A node with the control-plane role; ``_`` in a label's name stands for ``-``."""
-    own = {k.replace("_", "-"): v for k, v in labels.items()} | dict.fromkeys(roles, "")
+    """A node with the control-plane role and ``labels``."""
+    own = labels | dict.fromkeys(roles, "")
     metadata = ObjectMeta(
         name=name, creation_timestamp=created, labels={kinds.LABEL_HOSTNAME: host or name, **own}
     )
