@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dpucluster.sdk import drift
@@ -136,12 +136,14 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path]
 
 
+@settings(deadline=None, max_examples=60)
 @given(WANTED, st.data())
 def test_what_the_server_adds_is_no_drift(wanted: Object, data: st.DataObject) -> None:
     """An object that the server has extended with defaults does not differ, however deep."""
     assert not drift.differs(wanted, extended(wanted, data))
 
 
+@settings(deadline=None, max_examples=60)
 @given(WANTED, st.data())
 def test_any_changed_leaf_is_drift(wanted: Object, data: st.DataObject) -> None:
     """Whichever leaf that we own is changed or removed, also below defaults: it differs."""
@@ -168,6 +170,7 @@ def is_foreign(each: Any) -> bool:
     return isinstance(each, dict) and each.get("uid") == "uid-99"
 
 
+@settings(deadline=None, max_examples=60)
 @given(WANTED)
 def test_the_wire_changes_no_fingerprint(wanted: Object) -> None:
     """What was sent and read again has the fingerprint it had."""

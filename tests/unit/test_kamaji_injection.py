@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpucluster.api.dpucluster import DPUCluster, Keepalived
@@ -63,6 +63,7 @@ def pod_of(observed: Observed, decided: Plan) -> dict[str, Any]:
 PLAIN = pod_of(*look(kamaji.cluster()))
 
 
+@settings(deadline=None, max_examples=60)
 @given(ENDPOINTS)
 def test_the_pod_is_never_altered(endpoint: Keepalived) -> None:
     """K18: But for nodeSelector and the checked address the pod is the same for every spec."""
@@ -89,6 +90,7 @@ SHAPE = [line.split()[0] for line in content(
 )["data"]["keepalived.conf"].splitlines()]  # fmt: skip
 
 
+@settings(deadline=None, max_examples=60)
 @given(ENDPOINTS)
 def test_the_configuration_keeps_its_shape(endpoint: Keepalived) -> None:
     """K18: Lines and their first words are the same for every spec; values are single words."""
@@ -104,6 +106,7 @@ def test_the_configuration_keeps_its_shape(endpoint: Keepalived) -> None:
     assert ["interface", endpoint.interface] in [line.split() for line in lines]
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.one_of(st.sampled_from([*ATTACKS, "v1.30.2", "1.31.0-rc.1"]), st.text(max_size=20)))
 def test_versions_are_refused_or_intact(version: str) -> None:
     """K18: A version that passes is a version and nothing else; all others have a reason."""
@@ -117,6 +120,7 @@ def test_versions_are_refused_or_intact(version: str) -> None:
     assert set(text) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.+-")
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=80))
 def test_kubeconfigs_are_refused_or_intact(kubeconfig: str) -> None:
     """K18: Only the name of Kamaji's own Secret passes."""

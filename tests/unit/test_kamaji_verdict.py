@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from dpucluster.api import meta
+from dpucluster.api.dpucluster import DPUCluster
 from dpucluster.managers.kamaji import kinds, plan, pods, verdict
 from dpucluster.managers.kamaji.observation import Observed, SecretState, Slot
 from dpucluster.sdk import Condition, ObjectMeta, Outcome, Problem, Refusal, RefusalKind
-from tests.support import kamaji
+from tests.support import build, kamaji
 
 HELD = kamaji.cluster()
 FREE = kamaji.cluster(held=False)
@@ -348,6 +349,22 @@ def test_what_failed_is_raised_beside_what_is_known() -> None:
     outcome = look(dataclasses.replace(kamaji.running(NAMED), error=error))
     assert error is outcome.error
     assert ["True", "True"] == [c.status for c in outcome.conditions]
+
+
+@pytest.mark.parametrize(
+    ("of", "answers", "settling"),
+    [
+        (HELD, False, True),
+        (HELD, True, False),
+        (kamaji.cluster(conditions=(build.condition("Created", "False"),)), False, True),
+        (kamaji.cluster(conditions=(build.condition("Created"),)), False, False),
+    ],
+)
+def test_a_new_control_plane_is_told_once_it_is_reached(
+    of: DPUCluster, answers: bool, settling: bool
+) -> None:
+    """K22: Until keepalived holds the address nobody is told of an outage; later ones are."""
+    assert settling is look(kamaji.running(of, answers=answers)).settling
 
 
 # The end

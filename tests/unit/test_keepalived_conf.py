@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpucluster.managers.kamaji import keepalived_conf
@@ -32,6 +32,7 @@ def test_no_words(word: str) -> None:
         keepalived_conf.render([Block((word,), [])])
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(max_size=12))
 def test_a_word_is_one_word(text: str) -> None:
     """Whatever is let through is exactly one line of exactly that word."""
