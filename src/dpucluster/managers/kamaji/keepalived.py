@@ -33,6 +33,16 @@ directory of a ConfigMap is open to all; a single file mounted out of it (``subP
 CONFIG_DIR: Final = "/etc/keepalived"
 CA_DIR: Final = "/etc/dpucluster/tenant"
 RUN_DIR: Final = "/run/keepalived"
+CHECKED_FILE: Final = f"{RUN_DIR}/checked"
+"""The check program makes it. keepalived takes a check that it could not start for one that has
+succeeded, or goes on without one; so a pod is ready only when its check has really run."""
+
+ALIVE: Final = f'kill -0 "$(cat {RUN_DIR}/vrrp.pid)"'
+"""The process that holds addresses is alive; it ends when its configuration is no good."""
+
+CAPABILITIES: Final = ("NET_ADMIN", "NET_RAW", "SETGID")
+"""Addresses, VRRP, and ``setgroups``, which keepalived calls before each check even where nothing
+is to change: without SETGID it never runs one."""
 
 ANNOTATION_CONFIG: Final = "provisioning.dpu.nvidia.com/keepalived-config"
 """Fingerprint of what keepalived reads once: another one rolls the pods."""
@@ -40,10 +50,6 @@ ANNOTATION_CONFIG: Final = "provisioning.dpu.nvidia.com/keepalived-config"
 HIGHEST: Final = 254
 UNNAMED: Final = 100
 """keepalived's own priority of a node that the configuration does not name (yet)."""
-
-CAPABILITIES: Final = ("NET_ADMIN", "NET_BROADCAST", "NET_RAW", "SETGID")
-"""keepalived sets the groups of its check program even where they are the right ones. When it may
-not, it runs none and takes that for success (seen in 2.2.7)."""
 
 CHECK_SECONDS: Final = 2
 CHECK_LIMIT: Final = 4
@@ -54,6 +60,13 @@ PREEMPT_SECONDS: Final = 30
 """For so long a node must be well before it takes the address back from one that has it and is of
 lower priority. Nobody misses anything meanwhile; a node whose cable was out knows of its own API
 server only what was so before, until its kube-proxy has heard the rest."""
+
+RISE: Final = 2
+FALL: Final = 2
+
+SETTLE_SECONDS: Final = 10
+"""After a pod is ready it needs ``RISE`` checks, then three advertisements, before it could hold
+the address; until then the next one is not touched."""
 
 STOP_SECONDS: Final = 10
 """Seconds to hand the address over before the pod is killed; it takes one."""
@@ -102,6 +115,7 @@ def daemon_set(observed: Observed, plan: Plan) -> Child[DaemonSet] | None:
     content = {
         "spec": {
             "selector": {"matchLabels": labels},
+            "minReadySeconds": SETTLE_SECONDS,
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
             "template": {
                 "metadata": {
@@ -173,8 +187,8 @@ def configuration(
                     ("script", CHECK_PATH),
                     ("interval", CHECK_SECONDS),
                     ("timeout", CHECK_LIMIT),
-                    ("rise", 2),
-                    ("fall", 2),
+                    ("rise", RISE),
+                    ("fall", FALL),
                     ("init_fail",),  # nobody holds the address before its API server has answered
                 ],
             ),
@@ -190,8 +204,13 @@ def priorities(count: int) -> list[int]:
 
 
 def _unicast(holders: tuple[Node, ...], vip: Address) -> list[Line]:
-    """Each node's own address, and those of all others, of the virtual IP's family."""
+    """Each node's own address, and those of all others, of the virtual IP's family.
+
+    Nothing for less than two: who has no peer announces by multicast, and is told off.
+    """
     known = [(n.name, a) for n in holders if (a := _address_of(n, vip))]
+    if len(known) < 2:
+        return []
     sources: list[Line] = [(f"@{name}", "unicast_src_ip", address) for name, address in known]
     peers: list[Line] = [(f"@^{name}", address) for name, address in known]
     return [*sources, Block(("unicast_peer",), peers)]
@@ -246,6 +265,7 @@ def _container(
             "--dont-fork",
             "--log-console",
             "--log-detail",
+            "--no-syslog",
             "--vrrp",
             f"--use-file={CONFIG_DIR}/{CONFIG_KEY}",
             "--config-id=$(NODE_NAME)",
@@ -257,18 +277,21 @@ def _container(
             {"name": "API_URL", "value": f"https://{_host(endpoint.vip)}:{port}/livez"},
             {"name": "API_HERE", "value": f"{_host(ipaddress.ip_address(checked))}:{port}"},
             {"name": "API_CA", "value": f"{CA_DIR}/ca.crt"},
+            {"name": "CHECKED_FILE", "value": CHECKED_FILE},
         ],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
+            "runAsUser": 0,
             "capabilities": {"drop": ["ALL"], "add": list(CAPABILITIES)},
         },
         "resources": {
             "requests": {"cpu": "10m", "memory": "32Mi"},
             "limits": {"memory": "128Mi"},
         },
-        "readinessProbe": _probe(period=2, failures=2),
-        "livenessProbe": _probe(period=10, failures=3),
+        "readinessProbe": _probe(f"{ALIVE} && test -e {CHECKED_FILE}", period=2, failures=2),
+        "livenessProbe": _probe(ALIVE, period=10, failures=3),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_DIR, "readOnly": True},
             {"name": "check", "mountPath": CHECK_PATH, "subPath": CHECK_KEY, "readOnly": True},
@@ -286,10 +309,9 @@ def _host(address: Address) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
-def _probe(*, period: int, failures: int) -> dict[str, Any]:
-    """The process that holds addresses is alive; it ends when its configuration is no good."""
+def _probe(script: str, *, period: int, failures: int) -> dict[str, Any]:
     return {
-        "exec": {"command": ["/bin/sh", "-c", f'kill -0 "$(cat {RUN_DIR}/vrrp.pid)"']},
+        "exec": {"command": ["/bin/sh", "-c", script]},
         "periodSeconds": period,
         "failureThreshold": failures,
         "timeoutSeconds": 5,

@@ -214,17 +214,25 @@ class Waiting(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     message: str = ""
 
 
+class Terminated(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """How a container ended."""
+
+    exit_code: int = 0
+
+
 class ContainerState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """``state`` of a container."""
 
     waiting: Waiting | None = None
+    terminated: Terminated | None = None
 
 
-class ContainerStatus(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+class ContainerStatus(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """``status.containerStatuses[]`` of a Pod."""
 
     name: str = ""
     state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
 
 
 class PodCondition(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dpucluster.managers.kamaji.kinds import LABEL_KAMAJI_NAME, Pod
+from dpucluster.managers.kamaji.kinds import LABEL_KAMAJI_NAME, ContainerStatus, Pod
 
 NORMAL: Final = frozenset({"ContainerCreating", "PodInitializing", ""})
 """Reasons for waiting that every pod has for a moment."""
 MAX_TEXT: Final = 300
+
+CONFIG_END: Final = ("keepalived", 2)
+"""keepalived's exit code for a configuration that it cannot use on this node."""
+CONFIG_ADVICE: Final = " (is there an interface of that name on its node?)"
 
 
 def trouble(pods: Iterable[Pod], *, control_plane: bool) -> str:
@@ -29,5 +33,14 @@ def _trouble(pod: Pod) -> str:
         waiting = container.state.waiting
         if waiting is not None and waiting.reason not in NORMAL:
             told = f", {waiting.message}" if waiting.message else ""
-            return f"container {container.name} waits, {waiting.reason}{told}"
+            return f"container {container.name} waits, {waiting.reason}{_end(container)}{told}"
     return ""
+
+
+def _end(container: ContainerStatus) -> str:
+    """How it ended before, for one that is started again and again."""
+    ended = container.last_state.terminated
+    if ended is None:
+        return ""
+    advice = CONFIG_ADVICE if (container.name, ended.exit_code) == CONFIG_END else ""
+    return f", it ended with code {ended.exit_code}{advice}"
