@@ -69,9 +69,8 @@ class Check:
         """The program's exit code, within the time that keepalived gives it."""
         env = {
             "PATH": os.environ["PATH"],
-            "NODE_IP": "127.0.0.1",
+            "API_HERE": f"127.0.0.1:{port}",
             "API_URL": f"https://{VIP}:{port}/livez",
-            "API_PORT": str(port),
             "API_CA": str(self.directory / "ca.crt"),
             "CHECKED_FILE": str(self.checked),
             **variables,
@@ -144,4 +143,4 @@ def test_a_run_leaves_its_mark(check: Check) -> None:
 def test_a_mark_that_cannot_be_left_is_a_failure(check: Check) -> None:
     """Where the mark has no place the pod is not ready, and holds no address either."""
     with check.server() as (port, _):
-        assert 0 != check.run(port, CHECKED_FILE="/nowhere/checked")
+        assert 0 != check.run(port, CHECKED_FILE=str(check.directory / "missing" / "checked"))

@@ -14,6 +14,7 @@ from tests.support import build
 
 VIP = "10.0.0.100"
 PORT = 31234
+CHECKED = "10.96.0.20"
 VERSION = "v1.30.2"
 ROLE = "node-role.kubernetes.io/control-plane"
 MADE = "2026-01-01T00:00:05Z"
@@ -85,9 +86,19 @@ def service(
     ingress = (kinds.Ingress(ip, host),) if ip or host else ()
     return kinds.Service(
         metadata(of),
-        kinds.ServiceSpec(type_, "Local", (kinds.ServicePort("kube-apiserver", 6443, node_port),)),
+        kinds.ServiceSpec(
+            type=type_,
+            external_traffic_policy="Local",
+            ports=(kinds.ServicePort("kube-apiserver", port=6443, node_port=node_port),),
+        ),
         kinds.ServiceStatus(kinds.LoadBalancer(ingress)),
     )
+
+
+def check_service(of: DPUCluster) -> kinds.Service:
+    """The Service by which keepalived asks, once it has an address."""
+    spec = kinds.ServiceSpec(type="ClusterIP", cluster_ip=CHECKED)
+    return kinds.Service(metadata(of, f"{of.metadata.name}-check"), spec)
 
 
 def control_plane(
@@ -138,6 +149,7 @@ def running(of: DPUCluster | None = None, **changes: Any) -> Observed:
     mine = cluster(kubeconfig="c-admin-kubeconfig") if of is None else of
     changes.setdefault("service", service(mine))
     changes.setdefault("control_plane", control_plane(mine))
+    changes.setdefault("check_service", check_service(mine))
     changes.setdefault("daemon_set", daemon_set(mine))
     changes.setdefault("secret", SecretState.COMPLETE)
     return observed(mine, **changes)

@@ -27,6 +27,7 @@ from tests.support import build, certificates, containers, lan, processes
 
 PORT = 31443
 ROUTER_ID = 126
+SETTLED = f"preempt_delay {keepalived.PREEMPT_SECONDS}"
 TENANT_API = Path(__file__).with_name("tenant_api.py")
 
 
@@ -100,6 +101,11 @@ def objects(
                 ports=(kinds.ServicePort(name=kinds.API_PORT_NAME, node_port=PORT),),
             ),
         ),
+        check_service=kinds.Service(
+            ObjectMeta(name="c-check"),
+            # leads to the node's own API server, as the Service's address does behind kube-proxy
+            kinds.ServiceSpec(cluster_ip="::1" if ":" in vip else "127.0.0.1"),
+        ),
         nodes=tuple(aged),
     )
     decided = plan.make(observed)
@@ -107,7 +113,10 @@ def objects(
     daemon_set = keepalived.daemon_set(observed, decided)
     assert config_map is not None, decided
     assert daemon_set is not None, decided
-    return Objects(daemon_set.content["spec"]["template"]["spec"], config_map.content["data"])
+    data = dict(config_map.content["data"])
+    # the one value that tests cannot wait for
+    data[keepalived.CONFIG_KEY] = data[keepalived.CONFIG_KEY].replace(SETTLED, "preempt_delay 2")
+    return Objects(daemon_set.content["spec"]["template"]["spec"], data)
 
 
 def pod(

@@ -28,7 +28,8 @@ SELECTED = kamaji.cluster("c", endpoint=kamaji.keepalived(node_selector={"zone":
 
 def held(of: Any = HELD, **changes: Any) -> Observed:
     """Behind a virtual IP, once the API server has given a node port."""
-    return kamaji.observed(of, service=kamaji.service(of), **changes)
+    services = {"service": kamaji.service(of), "check_service": kamaji.check_service(of)}
+    return kamaji.observed(of, **services, **changes)
 
 
 def check(name: str, text: str) -> None:
@@ -81,6 +82,13 @@ def test_services(name: str) -> None:
     """K6: The Service has an owner that is not its controller; its port is as its name says."""
     observed = SERVICES[name]
     check(f"{name}.yaml", sent(objects.service(observed, plan.make(observed)), observed))
+
+
+def test_the_check_has_a_service() -> None:
+    """K22: It leads to the API servers on the node where it is asked, and nowhere else."""
+    observed = held()
+    child = keepalived.check_service(observed, plan.make(observed))
+    check("service-check.yaml", sent(child, observed))
 
 
 CONTROL_PLANES = {
@@ -176,8 +184,8 @@ def test_least_privilege() -> None:
         security["allowPrivilegeEscalation"], security["readOnlyRootFilesystem"],
     )  # fmt: skip
     assert ["ALL"] == security["capabilities"]["drop"]
-    checks = {"SETGID", "SETUID"}  # keepalived sets both before it runs a program
-    network = {"NET_ADMIN", "NET_BROADCAST", "NET_RAW"}
+    checks = {"SETGID"}  # keepalived sets its groups before it runs a program
+    network = {"NET_ADMIN", "NET_RAW"}
     assert network | checks == set(security["capabilities"]["add"])
     assert "initContainers" not in pod
     assert {"readinessProbe", "livenessProbe", "resources"} <= container.keys()

@@ -42,7 +42,8 @@ ENDPOINTS = st.builds(
 
 def look(of: DPUCluster) -> tuple[Observed, Plan]:
     nodes = (kamaji.node("n1", "10.0.0.1"),)
-    observed = kamaji.observed(of, service=kamaji.service(of), nodes=nodes)
+    services = {"service": kamaji.service(of), "check_service": kamaji.check_service(of)}
+    observed = kamaji.observed(of, nodes=nodes, **services)
     return observed, plan.make(observed)
 
 
