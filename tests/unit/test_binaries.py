@@ -158,9 +158,9 @@ def test_cache_directory_follows_the_environment() -> None:
 
 
 def test_unknown_binary_is_refused() -> None:
-    """A name that is none of the four is an error, not a download."""
-    with pytest.raises(errors.BinaryError, match="kubelet"):
-        binaries.ensure(["kubelet"], progress=progress.Silent(), env={"HOME": "/nowhere"})
+    """A name that is not pinned is an error, not a download."""
+    with pytest.raises(errors.BinaryError, match="no such binary: kubeadm"):
+        binaries.ensure(["kubeadm"], progress=progress.Silent(), env={})
 
 
 def test_lines_are_rare() -> None:

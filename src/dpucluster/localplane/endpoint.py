@@ -17,6 +17,7 @@ from dpucluster import errors
 FIELD_MANAGER = "dpucluster-localplane"
 TIMEOUT = 10.0
 """Seconds for one request: a server on the same machine is starting up when it needs longer."""
+JSON = "application/json"
 
 
 class Answer(NamedTuple):
@@ -34,9 +35,9 @@ class Endpoint:
         self._port = port
         self._context = context
 
-    def get(self, path: str, *, timeout: float = TIMEOUT) -> Answer:
+    def get(self, path: str, *, accept: str = JSON, timeout: float = TIMEOUT) -> Answer:
         """GET ``path``; a status is no error."""
-        return self._request("GET", path, timeout=timeout)
+        return self._request("GET", path, accept=accept, timeout=timeout)
 
     def is_there(self, path: str, *, timeout: float = TIMEOUT) -> bool:
         """Whether GET ``path`` answers 200, now."""
@@ -67,14 +68,15 @@ class Endpoint:
         path: str,
         *,
         body: bytes | None = None,
-        content_type: str = "application/json",
+        accept: str = JSON,
+        content_type: str = JSON,
         timeout: float = TIMEOUT,
     ) -> Answer:
         connection = http.client.HTTPSConnection(
             self._host, self._port, timeout=timeout, context=self._context
         )
         try:
-            headers = {"Accept": "application/json", "Content-Type": content_type}
+            headers = {"Accept": accept, "Content-Type": content_type}
             connection.request(method, path, body=body, headers=headers)
             response = connection.getresponse()
             return Answer(response.status, response.read())

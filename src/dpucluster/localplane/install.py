@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from dpucluster.localplane import endpoint
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ESTABLISHED_TIMEOUT = 30.0
 POLL = 0.05
+DISCOVERY = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+"""The document that clients read first, since Kubernetes 1.30."""
 
 
 def crds() -> list[dict[str, Any]]:
@@ -50,10 +53,29 @@ def install_crds(api: endpoint.Endpoint, manifests: Sequence[dict[str, Any]]) ->
     deadline = time.monotonic() + ESTABLISHED_TIMEOUT
     for manifest in manifests:
         path = served_path(manifest)
-        while not api.is_there(f"{path}?limit=1"):
+        while not (api.is_there(f"{path}?limit=1") and _is_told(api, manifest)):
             if time.monotonic() > deadline:
                 raise errors.PlaneError(f"{path} is not served after {ESTABLISHED_TIMEOUT:.0f} s")
             time.sleep(POLL)
+
+
+def _is_told(api: endpoint.Endpoint, manifest: dict[str, Any]) -> bool:
+    """Whether discovery names the kind, which it does a little later than it is served.
+
+    Clients that ask what there is (kubectl, Kamaji) do not find it before.
+    """
+    try:
+        found = json.loads(api.get("/apis", accept=DISCOVERY).body)
+    except (errors.PlaneError, ValueError):
+        return False
+    spec = manifest["spec"]
+    return any(
+        resource["resource"] == spec["names"]["plural"]
+        for group in found.get("items", [])
+        if group["metadata"]["name"] == spec["group"]
+        for version in group["versions"]
+        for resource in version.get("resources", [])
+    )
 
 
 def apply_namespace(api: endpoint.Endpoint, name: str) -> None:
