@@ -48,8 +48,7 @@ class Runner:
         self, made: virtual_ip.Objects, name: str, *arguments: str
     ) -> containers.Container:
         """Started on the node ``name``, with more arguments."""
-        pod = virtual_ip.pod(made, name, "10.77.0.11", self.having)
-        pod = dataclasses.replace(pod, arguments=arguments)
+        pod = virtual_ip.pod(made, name, "10.77.0.11", self.having, arguments=arguments)
         directory = self.directory / str(next(self.count))
         container = containers.Container(pod, self.host, directory)
         container.start()

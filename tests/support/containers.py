@@ -1,8 +1,8 @@
-"""Runs the one container of a pod spec as a kubelet and a container runtime would, but no image.
+"""Runs the one container of a pod spec as a kubelet and a container runtime would.
 
-The machine's own programs stand in for the image's. All else is taken from the pod spec: command,
-variables, volumes with their modes, capabilities, the read-only root, probes. What this does not
-know how to do fails.
+In an image that is unpacked, or with the machine's own programs in place of it. All else is taken
+from the pod spec: command, variables, volumes with their modes, capabilities, the read-only root,
+probes. What this does not know how to do fails.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Pod:
         path: Directories of programs that are searched before those of the image.
         variables: That the image would set.
         arguments: More of them for its program.
+        image: The root of its file system; None: this machine's own.
     """
 
     spec: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Pod:
     path: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     arguments: Sequence[str] = ()
+    image: Path | None = None
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -148,14 +150,37 @@ class Container:
     def probe(self, kind: str) -> int:
         """The exit code of a probe (``livenessProbe``)."""
         probe = self.pod.container[kind]
-        into = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--"]
+        into = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--net", "--root", "--"]
         command = [*lan.DIE_WITH_US, *into, *self.pod.confined(probe["exec"]["command"])]
         return subprocess.run(command, timeout=probe["timeoutSeconds"], check=False).returncode
 
     # The file system
 
     def _script(self, directory: Path) -> Iterator[str]:
+        root = str(self.pod.image or "")
         yield "mount --make-rprivate /"
+        yield from (
+            self._own_root(directory)
+            if not root
+            else (
+                f"mount --bind {root} {root}",
+                f"mount --rbind /dev {root}/dev",
+            )
+        )
+        volumes = {volume["name"]: volume for volume in self.pod.spec["volumes"]}
+        for mount in self.pod.container["volumeMounts"]:
+            yield from self._mount(mount, volumes[mount["name"]], directory, root)
+        yield f"mount -t proc proc {root}/proc"
+        yield f"mount -t sysfs -o ro sysfs {root}/sys"
+        yield f"mount -t tmpfs -o ro tmpfs {root}/tmp"  # noqa: S108 - in the container
+        if self.pod.container["securityContext"]["readOnlyRootFilesystem"]:
+            for top in (root,) if root else (*IMAGE_TOPS, "/"):
+                yield f"mount -o remount,bind,ro {top}"
+        yield "cd /"
+        into = ["chroot", root] if root else []
+        yield "exec " + shlex.join([*into, *self.pod.confined(self.pod.command())])
+
+    def _own_root(self, directory: Path) -> Iterator[str]:
         scratch = directory / "scratch"
         scratch.mkdir()
         yield f"mount -t tmpfs tmpfs {scratch}"
@@ -164,23 +189,12 @@ class Container:
             yield f"mkdir -p {layers}/upper {layers}/work"
             options = f"lowerdir={top},upperdir={layers}/upper,workdir={layers}/work"
             yield f"mount -t overlay -o {options} overlay {top}"
-        volumes = {volume["name"]: volume for volume in self.pod.spec["volumes"]}
-        for mount in self.pod.container["volumeMounts"]:
-            yield from self._mount(mount, volumes[mount["name"]], directory)
-        yield "mount -t proc proc /proc"
-        yield "mount -t sysfs -o ro sysfs /sys"
-        yield "mount -t tmpfs -o ro tmpfs /tmp"
-        if self.pod.container["securityContext"]["readOnlyRootFilesystem"]:
-            for top in (*IMAGE_TOPS, "/"):
-                yield f"mount -o remount,bind,ro {top}"
-        yield "cd /"
-        yield "exec " + shlex.join(self.pod.confined(self.pod.command()))
 
     def _mount(
-        self, mount: Mapping[str, Any], volume: Mapping[str, Any], directory: Path
+        self, mount: Mapping[str, Any], volume: Mapping[str, Any], directory: Path, root: str
     ) -> Iterator[str]:
-        target = mount["mountPath"]
-        assert target.startswith(tuple(f"{top}/" for top in IMAGE_TOPS)), target
+        assert mount["mountPath"].startswith(tuple(f"{top}/" for top in IMAGE_TOPS))
+        target = root + mount["mountPath"]
         if "emptyDir" in volume:
             assert volume["emptyDir"]["medium"] == "Memory"
             size = volume["emptyDir"]["sizeLimit"].removesuffix("i").lower()

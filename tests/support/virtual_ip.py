@@ -33,10 +33,11 @@ TENANT_API = Path(__file__).with_name("tenant_api.py")
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Where keepalived is: in the directories ``path``, with libraries in ``libraries``."""
+    """Where keepalived is: in an ``image``, or in directories of this machine."""
 
     path: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
+    image: Path | None = None
 
     @property
     def variables(self) -> dict[str, str]:
@@ -120,7 +121,13 @@ def objects(
 
 
 def pod(
-    made: Objects, node_name: str, node_ip: str, having: Program, authority: str = ""
+    made: Objects,
+    node_name: str,
+    node_ip: str,
+    having: Program,
+    *,
+    authority: str = "",
+    arguments: Sequence[str] = (),
 ) -> containers.Pod:
     """The pod of the DaemonSet on one node."""
     contents = {
@@ -128,7 +135,9 @@ def pod(
         "secret/c-ca": {"ca.crt": authority},
     }
     fields = {"spec.nodeName": node_name, "status.hostIP": node_ip}
-    return containers.Pod(made.pod, fields, contents, having.path, having.variables)
+    return containers.Pod(
+        made.pod, fields, contents, having.path, having.variables, arguments, having.image
+    )
 
 
 class TenantApi:
@@ -189,7 +198,7 @@ class VirtualIP:
         self.apis = {n.name: TenantApi(n, anywhere, chain) for n in network.nodes}
         self.containers = {
             n.name: containers.Container(
-                pod(made, n.name, addresses[n.name], having, authority.pem.decode()),
+                pod(made, n.name, addresses[n.name], having, authority=authority.pem.decode()),
                 n,
                 where / n.name,
             )
