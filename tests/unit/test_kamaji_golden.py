@@ -73,6 +73,7 @@ def sent(child: Child[Any] | None, observed: Observed) -> str:
 SERVICES = {
     "service-node-port": kamaji.observed(HELD),
     "service-load-balancer": kamaji.observed(FREE),
+    "service-ipv6": kamaji.observed(V6),
     "service-made-again": held(control_plane=kamaji.control_plane(HELD)),
 }
 

@@ -45,11 +45,14 @@ def service(observed: Observed, plan: Plan) -> Child[Service]:
         if plan.service_type == NODE_PORT and control_plane.service_type == NODE_PORT:
             port["nodePort"] = control_plane.port
     name = observed.cluster.metadata.name
-    selector = {LABEL_KAMAJI_NAME: name}
+    made = {**kept, "selector": {LABEL_KAMAJI_NAME: name}, "ports": [port]}
+    if plan.endpoint is not None and plan.endpoint.vip.version == 6:
+        # by default it has the cluster's first family only, and the node port is served on no other
+        made["ipFamilyPolicy"] = "PreferDualStack"
     return Child(
         SERVICES,
         name,
-        content={"spec": {**kept, "selector": selector, "ports": [port]}},
+        content={"spec": made},
         kept={"spec": kept},
     )
 
