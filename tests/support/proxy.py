@@ -265,6 +265,7 @@ class ApiProxy:
     async def _cut_watches(self, path: str, *, half_line: bool) -> int:
         found = self._open(path)
         for response, _ in found if half_line else ():
+            del self._watches[response]  # what the server says meanwhile must not end the line
             await response.write(b'{"type":"MODIFIED","object":{"kind":"Na')
         if half_line:
             await asyncio.sleep(0.05)  # an abort may throw away what was written just now
