@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
 
 import click
 import pytest
@@ -29,20 +27,6 @@ def test_other_durations_are_refused_with_what_is_accepted(text: str) -> None:
     """A typing error says what to write instead."""
     with pytest.raises(click.BadParameter):
         parameters.DURATION_TYPE.convert(text, None, None)
-
-
-def test_help_lists_every_command_without_importing_it() -> None:
-    """``--help`` costs neither asyncio nor aiohttp."""
-    code = (
-        "import sys; from dpucluster.cli import main\n"
-        "try: main.cli(['--help'])\n"
-        "except SystemExit: pass\n"
-        "sys.exit('aiohttp' in sys.modules or 'rich' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    for command in main.COMMANDS:
-        assert f"  {command} " in done.stdout
 
 
 @pytest.mark.parametrize("command", list(main.COMMANDS))
@@ -105,16 +89,3 @@ def test_a_named_role_runs_alone() -> None:
     assert ["static-cluster-manager", "kamaji-cluster-manager", "provisioning-controller"] == [
         s.component for s in serve.stages(serve.Settings())
     ]
-
-
-def test_an_error_is_a_sentence() -> None:
-    """A missing kubeconfig is one line on standard error and exit code 1, no traceback."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dpucluster", "run", "--kubeconfig", "does-not-exist"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert 1 == done.returncode
-    assert "Traceback" not in done.stderr
-    assert "does-not-exist" in done.stderr
