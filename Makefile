@@ -68,8 +68,9 @@ test: binaries ## All tests of everyday use, on real control planes
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
-soak: binaries ## The long tests: 50 kills, chaos by the minute
-	@$(BIN)/python -m pytest tests --timeout 3600 -m soak $(ARGS)
+soak: binaries ## The long tests: 50 kills, chaos by the minute, properties by the thousand
+	@$(BIN)/python -m pytest tests --timeout 3600 --hypothesis-profile soak \
+	  -m "soak or hypothesis" $(ARGS)
 
 .PHONY: bench
 bench: binaries ## Time, writes, CPU and memory of 1,000 clusters against a bare client

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from dpucluster import errors
@@ -18,6 +19,23 @@ from dpucluster.localplane import etcd as storage
 from dpucluster.localplane import install, plane, progress, world
 from dpucluster.localplane.kamaji import stack as kamaji_stack
 from tests.support import planes
+
+# No property fails by chance or by a slow machine: everybody tries the same examples, and `make
+# soak`, with a hundred times as many, is where new ones are found. Only there are they kept.
+hypothesis.settings.register_profile(
+    "everyday",
+    deadline=None,
+    derandomize=True,
+    max_examples=20,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.register_profile(
+    "soak",
+    deadline=None,
+    max_examples=2000,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("everyday")
 
 
 @pytest.fixture(scope="session")

@@ -317,4 +317,4 @@ def changed(obj: PartialObject, **meta: Any) -> PartialObject:
 
 
 TestServer = Server.TestCase
-TestServer.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestServer.settings = settings(stateful_step_count=30)

@@ -9,7 +9,7 @@ import gc
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpucluster.api.meta import Key
@@ -490,7 +490,6 @@ STEPS: dict[str, Step] = {
 }
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     order=st.permutations(list(STEPS)),
     gaps=st.lists(st.floats(min_value=0, max_value=2.4), min_size=3, max_size=3),
@@ -512,7 +511,6 @@ async def test_rotation_in_any_order_is_never_seen(
         assert ["new"] == [c.kubeconfig.token for c in world.open]
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     steps=st.lists(
         st.tuples(

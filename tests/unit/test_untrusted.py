@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpucluster import errors
@@ -492,26 +492,18 @@ def check(data: bytes) -> None:
     assert made.credentials is None or isinstance(made.credentials, connections.StaticCredentials)
 
 
-QUICK = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
-
-
-@QUICK
 @given(st.binary(max_size=2000))
 def test_any_bytes(data: bytes) -> None:
     """No bytes make it fail in any other way, or reach outside."""
     check(data)
 
 
-@QUICK
 @given(st.text(alphabet="ab:[]{}&*!|>-'\"#%@,?\n \t~<0.", max_size=200))
 def test_anything_like_yaml(text: str) -> None:
     """Nothing that looks like YAML does either."""
     check(text.encode())
 
 
-@QUICK
 @given(mutated())
 def test_any_mutation(config: Any) -> None:
     """No change of a valid kubeconfig does either."""
@@ -525,7 +517,6 @@ NAMES = st.one_of(
 )
 
 
-@QUICK
 @given(NAMES, st.sampled_from(["server", "tls-server-name"]))
 def test_any_host(name: str, field: str) -> None:
     """No name of a server does either, and none gets past that a library would choke on."""
@@ -534,7 +525,6 @@ def test_any_host(name: str, field: str) -> None:
     check(yaml.safe_dump(config, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@QUICK
 @given(st.data())
 def test_any_flipped_byte(data: st.DataObject) -> None:
     """No damage to the text of a valid kubeconfig does either."""
@@ -544,7 +534,6 @@ def test_any_flipped_byte(data: st.DataObject) -> None:
     check(bytes(text))
 
 
-@QUICK
 @given(VALUES)
 def test_plain_yaml_is_understood(value: Any) -> None:
     """The strict reader agrees with PyYAML on everything it accepts (numbers apart)."""
