@@ -6,11 +6,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 
-STEP_TIMEOUT = 30.0
+STEP_TIMEOUT = PATIENCE
 """No single instruction to a test server takes this long; a test must never hang on one."""
 
 
@@ -48,3 +51,40 @@ class Background:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await self.loop.shutdown_asyncgens()
+
+
+class Served:
+    """What runs in a thread of its own as long as its ``with`` block lasts.
+
+    A subclass says how it starts and stops; both run in that thread.
+    """
+
+    _background: Background
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self._background = Background(type(self).__name__)
+        try:
+            self._background.run(self._start())
+        except BaseException:
+            self._background.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop it, and end the thread."""
+        try:
+            self._background.run(self._stop())
+        finally:
+            self._background.close()
+
+    async def _start(self) -> None:
+        raise NotImplementedError
+
+    async def _stop(self) -> None:
+        raise NotImplementedError

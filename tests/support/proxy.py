@@ -17,8 +17,7 @@ import json
 import pathlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import aiohttp
 import yarl
@@ -52,7 +51,7 @@ class Fault:
     empty: bool = False
 
 
-class ApiProxy:
+class ApiProxy(background.Served):
     """The proxy; a context manager that listens while it is entered."""
 
     def __init__(self, server: pathlib.Path | str) -> None:
@@ -63,20 +62,6 @@ class ApiProxy:
         self._frozen: set[asyncio.BaseTransport] = set()
         self._watches: dict[web.StreamResponse, web.Request] = {}
         self._rate: float | None = None
-
-    def __enter__(self) -> Self:
-        self._background = background.Background("api-proxy")
-        self._background.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.run(self._stop())
-        self._background.close()
 
     @property
     def url(self) -> str:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from types import TracebackType
-from typing import Self
 
 from tests.support import background, listener
 
 CHUNK = 65536
 
 
-class TcpProxy:
+class TcpProxy(background.Served):
     """Forwards connections on a port of its own to ``host:port``."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -23,20 +21,6 @@ class TcpProxy:
         self._links: set[_Link] = set()
         self.accepted: list[float] = []
         """When each connection was accepted (monotonic)."""
-
-    def __enter__(self) -> Self:
-        self._background = background.Background("tcp-proxy")
-        self._background.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.run(self._stop())
-        self._background.close()
 
     @property
     def port(self) -> int:

@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.support import background
 from tests.support.kubeapi import path_of
@@ -41,7 +40,7 @@ class Seen:
         return str(self.object["metadata"]["name"])
 
 
-class WatchLog:
+class WatchLog(background.Served):
     """Records all objects of a kind in a namespace from entering the ``with`` block on.
 
     It asks the server itself and shares nothing with the product. What is there at the beginning
@@ -54,20 +53,6 @@ class WatchLog:
         self._seen: list[Seen] = []
         self._lock = threading.Lock()
         self._end = ""
-
-    def __enter__(self) -> Self:
-        self._background = background.Background("watch-log")
-        self._background.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.run(self._stop())
-        self._background.close()
 
     def select(self, name: str = "", *, since: float = 0.0) -> list[Seen]:
         """What was seen (of all objects: ``name=""``), oldest first."""

@@ -13,8 +13,6 @@ import random
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Self
 
 from tests.support import background, certificates
 
@@ -32,7 +30,7 @@ CANARY = "canary-from-the-server-5d1e"
 """In bodies of servers that are not Kubernetes: their text must not be carried into a status."""
 
 
-class Zoo:
+class Zoo(background.Served):
     """All the servers; ``url(name)`` leads to one of them."""
 
     def __init__(self) -> None:
@@ -40,20 +38,6 @@ class Zoo:
         self._urls: dict[str, str] = {}
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
-
-    def __enter__(self) -> Self:
-        self._background = background.Background("zoo")
-        self._background.run(self._start())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._background.run(self._stop())
-        self._background.close()
 
     @property
     def ca_pem(self) -> bytes:
