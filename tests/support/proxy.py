@@ -5,6 +5,8 @@ token of ``kubeconfig()`` acts with the credentials of the upstream kubeconfig; 
 ``Authorization`` is passed on as it is. Runs in a thread of its own; every method is synchronous
 and may be called from a coroutine test, too (the proxy goes on meanwhile).
 
+Watches are forwarded in whole lines: no fault cuts an event in two that is not told to.
+
 Order of faults for one request: a held gate, then a frozen connection, then the first
 ``Fault`` that matches, then the server.
 """
@@ -62,6 +64,8 @@ class ApiProxy(background.Served):
         self._frozen: set[asyncio.BaseTransport] = set()
         self._watches: dict[web.StreamResponse, web.Request] = {}
         self._rate: float | None = None
+        self._cuts_late = False
+        """A connection that was in the middle of its handshake when all were cut is cut, too."""
 
     @property
     def url(self) -> str:
@@ -172,13 +176,11 @@ class ApiProxy(background.Served):
 
     def refuse(self, *, cut: bool = True) -> None:
         """Refuse new connections, and cut the existing ones unless told otherwise."""
-        self._background.run(self._listener.refuse())
-        if cut:
-            self.cut_all()
+        self._background.run(self._refuse(cut=cut))
 
     def accept(self) -> None:
         """Accept connections again."""
-        self._background.run(self._listener.accept())
+        self._background.run(self._accept())
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -221,13 +223,23 @@ class ApiProxy(background.Served):
         await self._plain.close()
         await asyncio.sleep(0.05)  # TLS transports of the sessions close in the next iterations
 
+    async def _refuse(self, *, cut: bool) -> None:
+        await self._listener.refuse()
+        self._cuts_late = cut
+        if cut:
+            self._cut_all()
+
+    async def _accept(self) -> None:
+        self._cuts_late = False
+        await self._listener.accept()
+
     async def _clear(self) -> None:
         self._faults.clear()
         self._frozen.clear()
         self._thawed.set()
         self._rate = None
         self._gate.set()
-        await self._listener.accept()
+        await self._accept()
 
     def _freeze(self) -> None:
         self._thawed.clear()
@@ -252,9 +264,9 @@ class ApiProxy(background.Served):
         for response, _ in found if half_line else ():
             del self._watches[response]  # what the server says meanwhile must not end the line
             await response.write(b'{"type":"MODIFIED","object":{"kind":"Na')
-        if half_line:
-            await asyncio.sleep(0.05)  # an abort may throw away what was written just now
         for _, request in found:
+            if half_line:
+                await _flushed(request)
             _abort(request)
         return len(found)
 
@@ -269,6 +281,8 @@ class ApiProxy(background.Served):
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         seen = _seen(request)
+        if self._cuts_late:
+            _cut(request, seen)
         self._journal.add(seen)
         await self._gate.wait()
         await self._silent_if_frozen(request)
@@ -339,7 +353,8 @@ class ApiProxy(background.Served):
         if seen.is_watch:
             self._watches[response] = request
         try:
-            async for piece in self._pieces(answer):
+            data = _lines(answer) if seen.is_watch else answer.content.iter_any()
+            async for piece in self._pieces(data):
                 await self._silent_if_frozen(request)
                 if seen.is_watch and response not in self._watches:
                     return response  # ended by end_watches
@@ -350,8 +365,8 @@ class ApiProxy(background.Served):
         await response.write_eof()
         return response
 
-    async def _pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        async for data in answer.content.iter_any():
+    async def _pieces(self, whole: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for data in whole:
             rest = data
             while self._rate is not None and rest:
                 step = max(1, int(self._rate / 20))
@@ -374,6 +389,27 @@ def _seen(request: web.Request) -> journal.Seen:
         query=dict(request.query),
         user_agent=request.headers.get("User-Agent", ""),
     )
+
+
+async def _lines(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The answer as it comes, but never a part of a line; what has no end comes at the end."""
+    rest = b""
+    async for data in answer.content.iter_any():
+        whole, end, begun = data.rpartition(b"\n")
+        if end:
+            yield rest + whole + end
+            rest = begun
+        else:
+            rest += begun
+    if rest:
+        yield rest
+
+
+async def _flushed(request: web.Request) -> None:
+    """Return when the kernel has what was written: an abort throws away what it has not."""
+    transport = request.transport
+    while isinstance(transport, asyncio.WriteTransport) and transport.get_write_buffer_size():  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0.01)
 
 
 def _abort(request: web.Request) -> None:
