@@ -73,10 +73,10 @@ def test_the_api_server_goes_away(
                 delete(api, gone)
             outage(own_management)
             for name in made.names:
-                cluster.wait_ready(api, name, timeout=90)
+                cluster.wait_ready(api, name)
             for gone in leaving:
                 for name in gone.names:
-                    cluster.wait_gone(api, name, timeout=60)
+                    cluster.wait_gone(api, name)
             leaving = [made]
         assert since == ready_since(api, old)
         assert "Traceback" not in running.text

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from dpucluster.localplane import binaries, progress, release
+from tests.support.patience import PATIENCE
 
 
 @pytest.mark.timeout(1800)  # a first run builds them
@@ -18,7 +19,7 @@ def test_binary_reports_the_pinned_version(name: str) -> None:
     arguments = ["version", "--client", "-o", "json"] if name == "kubectl" else ["--version"]
 
     said = subprocess.run(
-        [path, *arguments], capture_output=True, text=True, check=True, timeout=60
+        [path, *arguments], capture_output=True, text=True, check=True, timeout=PATIENCE
     ).stdout
 
     match name:

@@ -14,9 +14,7 @@ import pytest
 
 from dpucluster import errors
 from dpucluster.localplane import binaries, cache, progress, release
-
-NOTICED = 30.0
-"""Seconds within which a test must see what happens in a moment, on a busy machine."""
+from tests.support.patience import PATIENCE
 
 FAKE_GO = """#!/bin/sh
 if [ "$1" = version ]; then echo "go version ${FAKE_VERSION:-go1.99.1} linux/amd64"; exit; fi
@@ -75,7 +73,7 @@ def start(name: str, env: dict[str, str]) -> subprocess.Popen[str]:
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + NOTICED
+    deadline = time.monotonic() + PATIENCE
     while not what():
         assert time.monotonic() < deadline, "not noticed in time"
         time.sleep(0.02)
@@ -134,7 +132,7 @@ def test_two_processes_build_once(env: dict[str, str], tmp_path: Path) -> None:
     first = start("etcd", env | {"FAKE_SECONDS": "2"})
     wait_for((tmp_path / "arguments").exists)
     second = start("etcd", env | {"FAKE_SECONDS": "2"})
-    answers = [process.communicate(timeout=NOTICED) for process in (first, second)]
+    answers = [process.communicate(timeout=PATIENCE) for process in (first, second)]
     assert [0, 0] == [first.returncode, second.returncode]
     assert answers[0][0] == answers[1][0]
     assert f"waiting for process {first.pid}, which gets the control-plane" in answers[1][1]
@@ -149,7 +147,7 @@ def test_killed_build_leaves_nothing(env: dict[str, str], tmp_path: Path) -> Non
     assert all(is_alive(pid) for pid in children)
 
     process.kill()
-    process.communicate(timeout=NOTICED)
+    process.communicate(timeout=PATIENCE)
 
     wait_for(lambda: not any(is_alive(pid) for pid in children))
     assert binaries.locate(["etcd"], env) == {}
@@ -165,7 +163,7 @@ def test_interrupted_build_cleans_up_itself(env: dict[str, str], tmp_path: Path)
     children = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
 
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=NOTICED)
+    process.communicate(timeout=PATIENCE)
 
     assert process.returncode != 0
     wait_for(lambda: not any(is_alive(pid) for pid in children))
@@ -181,8 +179,8 @@ def test_waiting_process_takes_over_from_a_killed_one(env: dict[str, str], tmp_p
     assert second.stderr is not None
     assert "waiting for process" in second.stderr.readline()
     first.kill()
-    first.communicate(timeout=NOTICED)
-    output, _ = second.communicate(timeout=NOTICED)
+    first.communicate(timeout=PATIENCE)
+    output, _ = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0
     assert Path(output.strip()).read_text().endswith("echo built\n")
 

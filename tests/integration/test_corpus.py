@@ -23,14 +23,13 @@ from dpucluster.localplane.plane import ControlPlane
 from tests.support import audit, cluster, corpus
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.planes import new_namespace
 from tests.support.zoo import Zoo
 
 HEALTHY = "healthy"
 WITHIN = 10.0
 """Seconds from a DPUCluster's creation to its reason, as promised; twice that is a failure."""
-PATIENCE = 60.0
-"""Seconds for all of them together, on a machine that is busy with other things."""
 WRITES = 4
 """Finalizers, phase Creating, verdict; and a second verdict where a first look came too early."""
 
@@ -147,9 +146,7 @@ def delete_all(api: KubeApi, namespace: str) -> None:
     """A cluster that never worked can be deleted all the same."""
     for name in everything(api, namespace):
         api.delete("dpuclusters", name, namespace)
-    cluster.wait_until(
-        lambda: sorted(everything(api, namespace)), lambda left: not left, timeout=60
-    )
+    cluster.wait_until(lambda: sorted(everything(api, namespace)), lambda left: not left)
 
 
 def age(obj: dict[str, Any], type_: str) -> float:

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
+
 READY_ROW = r"^dpu-cluster-1  True   Ready     static  10        v1\.30\.2  \d+s$"
 READY = r"^--> Ready [\d.]+ s after it was created$"
 LONG = 300.0
 """Seconds until a test gives up: a demo takes 15, on a machine with nothing else to do."""
-GONE_WITHIN = 10.0
 
 
 @pytest.fixture
@@ -201,7 +202,7 @@ def test_on_a_terminal_ctrl_c_is_the_way_out(scratch: Path) -> None:
         assert re.search(rb"export KUBECONFIG=\S+/management/kubeconfig", shown)
         demo.send_signal(signal.SIGINT)
         rest = read_until(terminal, b"")
-        assert 0 == demo.wait(GONE_WITHIN), rest.decode()
+        assert 0 == demo.wait(PATIENCE), rest.decode()
         assert b"\x1b[?25h" in rest, "the cursor is back"
         assert b"Traceback" not in rest
     assert ([], {}) == (list(scratch.iterdir()), users_of(scratch))
@@ -218,7 +219,7 @@ def test_sigkill_leaves_no_process(scratch: Path) -> None:
     finally:
         demo.kill()
         demo.wait()
-    assert wait_until(lambda: not users_of(scratch), GONE_WITHIN), users_of(scratch)
+    assert wait_until(lambda: not users_of(scratch), PATIENCE), users_of(scratch)
 
 
 @pytest.mark.timeout(LONG)
@@ -228,7 +229,7 @@ def test_ctrl_c_before_the_end_is_told_by_the_exit_code(scratch: Path) -> None:
     try:
         assert wait_until(lambda: "kube-apiserver" in str(users_of(scratch)), LONG)
         demo.send_signal(signal.SIGINT)
-        assert 130 == demo.wait(GONE_WITHIN)
+        assert 130 == demo.wait(PATIENCE)
     finally:
         demo.kill()
         demo.communicate()

@@ -263,9 +263,7 @@ def wait_config(scene: Scene, type_: str, status: str, text: str = "") -> None:
         found = cluster.condition(obj, type_)
         return found.get("status") == status and text in found.get("message", "")
 
-    cluster.wait_for(
-        scene.api, CONFIG, holds, namespace=SYSTEM, plural="dpfoperatorconfigs", timeout=60.0
-    )
+    cluster.wait_for(scene.api, CONFIG, holds, namespace=SYSTEM, plural="dpfoperatorconfigs")
 
 
 @pytest.fixture

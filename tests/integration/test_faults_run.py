@@ -21,6 +21,7 @@ from tests.support import cluster, journal, planes
 from tests.support.adopted import Adopted
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 
 OLD = 5
@@ -67,7 +68,7 @@ class Scene:
         name = f"{prefix}-{next(self.serial)}"
         return Adopted(self.api, self.old.namespace, self.old.tenant, count, name)
 
-    def wait_ready(self, clusters: Adopted, timeout: float = 60.0) -> None:
+    def wait_ready(self, clusters: Adopted, timeout: float = PATIENCE) -> None:
         """Return when all of ``clusters`` are Ready."""
         for name in clusters.names:
             cluster.wait_ready(self.api, name, namespace=clusters.namespace, timeout=timeout)
@@ -77,7 +78,7 @@ class Scene:
         for name in clusters.names:
             self.api.delete("dpuclusters", name, clusters.namespace)
 
-    def wait_gone(self, clusters: Adopted, timeout: float = 60.0) -> None:
+    def wait_gone(self, clusters: Adopted, timeout: float = PATIENCE) -> None:
         """Return when all of ``clusters`` are gone."""
         for name in clusters.names:
             cluster.wait_gone(self.api, name, namespace=clusters.namespace, timeout=timeout)
@@ -157,8 +158,8 @@ def test_faults_are_survived(scene: Scene, fault: str) -> None:
     burst = scene.proxy.requests(since=mark)
     simmer = [seen for seen in burst if seen.at > mark + TROUBLE / 2]
     scene.proxy.clear()
-    scene.wait_ready(new, timeout=150)
-    scene.wait_gone(gone, timeout=150)
+    scene.wait_ready(new)
+    scene.wait_gone(gone)
     assert scene.since == scene.ready_since()
     assert BURST >= len(burst)
     assert SIMMER >= len(simmer)
@@ -176,7 +177,7 @@ def test_a_conflict_that_never_ends_is_no_loop(scene: Scene) -> None:
     refused = scene.proxy.requests("PATCH", CLUSTERS, since=mark)
     scene.proxy.clear()
     assert 2 <= len(refused) <= 40
-    scene.wait_ready(new, timeout=150)
+    scene.wait_ready(new)
     scene.delete(new)
     scene.wait_gone(new)
 
@@ -185,7 +186,7 @@ def test_nothing_is_written_without_the_lease(scene: Scene) -> None:
     """When renewals fail for longer than the deadline, no cluster is written until one succeeds."""
     earlier = scene.running.text.count(LOST)
     scene.proxy.answer(500, times=10_000, path="/leases/")
-    scene.running.wait_log(LOST, timeout=60, times=earlier + 2)  # two roles
+    scene.running.wait_log(LOST, times=earlier + 2)  # two roles
     time.sleep(1)
     mark = journal.now()
     new = scene.more("new", 1)
@@ -226,8 +227,8 @@ def test_storm(scene: Scene) -> None:
             scene.proxy.clear()
     scene.proxy.clear()
     for clusters in generation[-2:]:
-        scene.wait_ready(clusters, timeout=150)
+        scene.wait_ready(clusters)
         scene.delete(clusters)
     for clusters in generation:
-        scene.wait_gone(clusters, timeout=150)
+        scene.wait_gone(clusters)
     assert scene.since == scene.ready_since()

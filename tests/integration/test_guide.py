@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from dpucluster.localplane import binaries, progress
+from tests.support.patience import PATIENCE
 from tests.support.raw_api import RawApi
 
 GUIDE = pathlib.Path(__file__).parents[2] / "examples" / "guide"
@@ -36,7 +37,7 @@ def kubectl(management: Any) -> Kubectl:
     def run(*arguments: str, stdin: str = "") -> str:
         return subprocess.run(
             [program, "--kubeconfig", management.kubeconfig, *arguments],
-            input=stdin, text=True, check=True, capture_output=True, timeout=60,
+            input=stdin, text=True, check=True, capture_output=True, timeout=PATIENCE,
             env={**os.environ, "LC_ALL": "C"},
         ).stdout  # fmt: skip
 

@@ -17,6 +17,7 @@ from dpucluster.localplane import install, plane
 from tests.support import cluster
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide"
 MANIFESTS = ("10-dpfoperatorconfig.yaml", "20-secret.yaml", "30-dpucluster-static.yaml")
@@ -89,7 +90,9 @@ def test_any_order_ends_ready(
     """Config, Secret and DPUCluster may come in any order; the columns read as NVIDIA's."""
     for i in order:
         kubectl("apply", "-f", "-", stdin=rendered(MANIFESTS[i], shared_tenant))
-    kubectl("wait", "--for=condition=Ready", f"dpucluster/{NAME}", "-n", NAMESPACE, "--timeout=30s")
+    kubectl(
+        "wait", "--for=condition=Ready", f"dpucluster/{NAME}", "-n", NAMESPACE, "--timeout=120s"
+    )
     header, row = kubectl("get", "dpuclusters", "-A").splitlines()
     assert COLUMNS == header.split()
     assert [NAMESPACE, NAME, "True", "Ready", "static", "10", "v1.30.2"] == row.split()[:-1]
@@ -220,8 +223,8 @@ def test_a_restart_in_the_middle_of_the_deletion(
     api.delete("dpfoperatorconfigs", "dpfoperatorconfig", NAMESPACE)
     api.delete("dpuclusters", NAME, NAMESPACE)
     controllers.start()
-    cluster.wait_gone(api, NAME, timeout=60)
-    cluster.wait_gone(api, "dpfoperatorconfig", plural="dpfoperatorconfigs", timeout=60)
+    cluster.wait_gone(api, NAME)
+    cluster.wait_gone(api, "dpfoperatorconfig", plural="dpfoperatorconfigs")
 
 
 def wait_events(api: KubeApi, reason: str) -> list[dict[str, Any]]:

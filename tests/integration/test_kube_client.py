@@ -19,6 +19,7 @@ from dpucluster.api.meta import Key, ObjectMeta, PartialObject
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
 from dpucluster.kube.resource import Resource
+from tests.support.patience import PATIENCE
 
 CONFIGMAPS = Resource(dict[str, Any], "", "v1", "configmaps", "ConfigMap")
 ODD = "a\u0085b\u2028c\u2029d\u001ce\x7f\U0001f600"
@@ -157,7 +158,7 @@ async def test_metadata_only(client: kube_client.Client, namespace: str) -> None
     bare = Resource(raw, "", "v1", "secrets", "Secret", metadata_only=True)
     assert "data" not in (await client.get(bare, "s", namespace))
     async with contextlib.aclosing(
-        client.watch(bare, namespace, resource_version="0", server_timeout=5)
+        client.watch(bare, namespace, resource_version="0", server_timeout=60)
     ) as events:
         event = await anext(events)
     assert isinstance(event, kube_client.Added)
@@ -175,7 +176,7 @@ async def test_watch(client: kube_client.Client, namespace: str) -> None:
     seen = [
         event
         async for event in client.watch(
-            kinds.SECRETS, namespace, resource_version=start, server_timeout=2
+            kinds.SECRETS, namespace, resource_version=start, server_timeout=4
         )
         if not isinstance(event, kube_client.Bookmark)
     ]
@@ -205,7 +206,7 @@ async def test_odd_and_large(client: kube_client.Client, namespace: str, size: i
     )
     assert ({"odd": ODD}, b"x" * size) == (made.metadata.annotations, made.value("k"))
     assert [made] == (await client.list(kinds.SECRETS, namespace)).items
-    watch = client.watch(kinds.SECRETS, namespace, resource_version=start, server_timeout=10)
+    watch = client.watch(kinds.SECRETS, namespace, resource_version=start, server_timeout=60)
     async with contextlib.aclosing(watch) as events:
         assert kube_client.Added(made) == await anext(events)
 
@@ -218,7 +219,7 @@ async def test_bad_object_spoils_itself(client: kube_client.Client, namespace: s
     await client.create(CONFIGMAPS, {"metadata": {"name": "nil"}}, namespace)
     listing = await client.list(picky, namespace, field_selector="metadata.name=bad")
     assert [Key(namespace, "bad")] == [bad.key for bad in listing.undecodable]
-    watch = client.watch(picky, namespace, resource_version=start, server_timeout=10)
+    watch = client.watch(picky, namespace, resource_version=start, server_timeout=60)
     async with contextlib.aclosing(watch) as events:
         both = [await anext(events), await anext(events)]
     keys = [event.key for event in both if isinstance(event, kube_client.Undecodable)]
@@ -235,7 +236,7 @@ async def test_watches_starve_nobody(client: kube_client.Client, namespace: str)
     watches = [asyncio.create_task(watch()) for _ in range(40)]
     await asyncio.sleep(0)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(
                 *(client.get(kinds.NAMESPACES, namespace) for _ in range(100)),
             )

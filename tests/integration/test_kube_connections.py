@@ -20,10 +20,10 @@ from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
 from tests.support import certificates, clients, loops
+from tests.support.patience import PATIENCE
 from tests.support.proxy import TOKEN, ApiProxy
 from tests.support.zoo import Zoo
 
-SOON = 10.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -75,14 +75,14 @@ def peer(context: ssl.SSLContext) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-async def _asked(target: connection.Connection, seconds: float = SOON) -> errors.TransportError:
+async def _asked(target: connection.Connection, seconds: float = PATIENCE) -> errors.TransportError:
     async with kube_client.Client(target, timeout=seconds) as client:
         with pytest.raises(errors.TransportError) as caught:
             await client.raw("GET", "/readyz")
     return caught.value
 
 
-def asked(loop: str, target: connection.Connection, seconds: float = SOON) -> Exception:
+def asked(loop: str, target: connection.Connection, seconds: float = PATIENCE) -> Exception:
     """What ``GET /readyz`` fails with, on either kind of event loop."""
     with loops.runner(LOOPS[loop]) as runner:
         return runner.run(_asked(target, seconds))
@@ -124,7 +124,7 @@ def test_silence(zoo: Zoo, loop: str, name: str) -> None:
 async def test_endless_body(zoo: Zoo) -> None:
     """A body without an end is read as far as asked for, and closed."""
     target = connection.Connection(zoo.url("endless"), zoo.ca_pem)
-    async with kube_client.Client(target, timeout=SOON) as client:
+    async with kube_client.Client(target, timeout=PATIENCE) as client:
         reply = await client.raw("GET", "/readyz", max_bytes=5000)
     assert (5000, True) == (len(reply.body), reply.truncated)
 
@@ -132,7 +132,7 @@ async def test_endless_body(zoo: Zoo) -> None:
 async def test_redirects_stay_here(zoo: Zoo) -> None:
     """A redirect is an answer like any other: credentials follow nobody."""
     target = connection.Connection(zoo.url("redirect"), zoo.ca_pem)
-    async with kube_client.Client(target, timeout=SOON) as client:
+    async with kube_client.Client(target, timeout=PATIENCE) as client:
         assert (await client.raw("GET", "/readyz")).status in {301, 302, 307, 308}
 
 

@@ -14,9 +14,9 @@ from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import connection, kinds
 from tests.support import loops
+from tests.support.patience import PATIENCE
 from tests.support.zoo import Zoo
 
-SOON = 10.0
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -31,7 +31,7 @@ def zoo() -> Iterator[Zoo]:
 
 async def _ask(client: kube_client.Client, kind: str) -> Any:
     if kind == "watch":
-        watch = client.watch(kinds.NAMESPACES, resource_version="1", silence=SOON)
+        watch = client.watch(kinds.NAMESPACES, resource_version="1", silence=PATIENCE)
         return [event async for event in watch]
     return await client.raw("GET", "/readyz")
 
@@ -48,7 +48,7 @@ def test_closed_at_any_moment(zoo: Zoo, loop: str, kind: str, call: str) -> None
 
     async def cut_after(rounds: int) -> BaseException | None:
         target = connection.Connection(zoo.url("unauthorized"), zoo.ca_pem)
-        async with kube_client.Client(target, timeout=SOON) as client:
+        async with kube_client.Client(target, timeout=PATIENCE) as client:
             task = asyncio.create_task(_ask(client, kind))
             for _ in range(rounds):
                 await asyncio.sleep(0)
@@ -81,7 +81,7 @@ def test_names_that_are_none(zoo: Zoo, loop: str, name: str) -> None:
 
 
 async def _refused(target: connection.Connection) -> errors.DpuClusterError:
-    async with kube_client.Client(target, timeout=SOON) as client:
+    async with kube_client.Client(target, timeout=PATIENCE) as client:
         with pytest.raises(errors.DpuClusterError) as caught:
             await client.raw("GET", "/readyz")
     return caught.value

@@ -15,9 +15,9 @@ from dpucluster import errors
 from dpucluster.api.meta import ObjectMeta
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import connection, exchange, kinds
+from tests.support.patience import PATIENCE
 
 TOKEN = "canary-of-our-own-9b1d"
-SOON = 10.0
 
 
 @contextlib.asynccontextmanager
@@ -53,7 +53,7 @@ def known(url: str, **options: Any) -> kube_client.Client:
 
 
 async def watched(client: kube_client.Client) -> list[Any]:
-    watch = client.watch(kinds.NAMESPACES, resource_version="1", silence=SOON)
+    watch = client.watch(kinds.NAMESPACES, resource_version="1", silence=PATIENCE)
     return [event async for event in watch]
 
 
@@ -80,7 +80,7 @@ async def test_the_end_of_a_watch_tells_no_token() -> None:
 async def test_a_refusal_without_end() -> None:
     """The text of a refused watch that never ends costs the time of a request and no more."""
     async with answering(status="403 Forbidden") as url, known(url, timeout=0.5) as client:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(PATIENCE):
             with pytest.raises(errors.TimedOut, match=r"WATCH namespaces: .* within 0\.5 s"):
                 await watched(client)
 

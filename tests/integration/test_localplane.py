@@ -55,10 +55,10 @@ def test_service_accounts_namespaces_and_garbage_collection_work(
     def run(*arguments: str) -> str:
         return kubectl(binaries, management.kubeconfig, *arguments)
 
-    run("wait", "--for=create", "sa/default", "-n", namespace, "--timeout=60s")
+    run("wait", "--for=create", "sa/default", "-n", namespace, "--timeout=120s")
     token = run("create", "token", "default", "-n", namespace)
     assert token.count(".") == 2
-    run("delete", "namespace", namespace, "--timeout=60s")
+    run("delete", "namespace", namespace, "--timeout=120s")
     assert run("get", "namespace", namespace, "--ignore-not-found") == ""
 
 

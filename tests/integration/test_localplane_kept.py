@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from dpucluster.localplane import files, ports, state
+from tests.support.patience import PATIENCE
 from tests.support.processes import Commands, eventually
-
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -95,7 +94,6 @@ def test_two_planes_side_by_side_and_a_killed_supervisor(commands: Commands) -> 
     eventually(
         "the processes of one are gone",
         lambda: not any("state/dpucluster/one/" in line for line in commands.processes().values()),
-        patience=10,
     )
     rest = commands.processes()
     assert rest.keys() <= both.keys()
@@ -115,7 +113,7 @@ def test_a_killed_program_ends_the_plane_with_a_message(commands: Commands, prog
         pid for pid, line in commands.processes().items() if line.split()[0].endswith(program)
     ]
     os.kill(victim, signal.SIGKILL)
-    eventually("no process is left", lambda: not commands.processes(), patience=60)
+    eventually("no process is left", lambda: not commands.processes())
     told = commands.run("down")
     assert told.returncode == 1
     assert re.search(rf"had ended by itself: {program}.* was killed by SIGKILL", told.stderr)
@@ -130,7 +128,7 @@ def test_a_signal_ends_up_in_order(commands: Commands) -> None:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("export KUBECONFIG=")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     assert "Traceback" not in err
     commands.wait_gone()
@@ -144,7 +142,7 @@ def test_a_signal_during_start_ends_it_too(commands: Commands) -> None:
         lambda: any("secure-port" in line for line in commands.processes().values()),
     )
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, err
     commands.wait_gone()
 

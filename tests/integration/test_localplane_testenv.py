@@ -15,9 +15,8 @@ import pytest
 
 from dpucluster.localplane import process, scratch, testenv
 from tests.support import processes
+from tests.support.patience import PATIENCE
 from tests.support.processes import Commands, eventually
-
-pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture
@@ -83,7 +82,6 @@ def test_killed_with_its_command_running(commands: Commands, marker: str) -> Non
     eventually(
         "nothing is left",
         lambda: not commands.processes() and not processes.related_to(marker),
-        patience=15,
     )
     running.communicate()
     left = list((commands.directory / "tmp").iterdir())
@@ -102,7 +100,7 @@ def test_sigterm_reaches_the_command(commands: Commands, marker: str) -> None:
     running = commands.start("testenv", "--no-controllers", "--", "sh", "-c", script)
     eventually("the command runs", began.exists)
     running.terminate()
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 9, err
     assert processes.related_to(marker) == {}
     commands.wait_gone()
@@ -120,7 +118,7 @@ def test_a_broken_plane_is_told_while_the_command_runs(commands: Commands) -> No
     ]
     os.kill(etcd, signal.SIGKILL)
     gate.touch()
-    _, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=PATIENCE)
     assert running.returncode == 3
     assert "warning: etcd was killed by SIGKILL" in err
 
@@ -134,18 +132,18 @@ def guard(command: str) -> subprocess.Popen[bytes]:
 )
 def test_the_guard_passes_the_exit_code_on(command: str, code: int) -> None:
     """As shells do: the code, or 128 + n for signal n."""
-    assert code == guard(command).wait(30)
+    assert code == guard(command).wait(PATIENCE)
 
 
 def test_a_program_that_is_not_there() -> None:
     """127, as shells answer."""
-    assert process.guarded(["/no/such"], env={}, own_group=True).wait(30) == 127
+    assert process.guarded(["/no/such"], env={}, own_group=True).wait(PATIENCE) == 127
 
 
 def test_the_guard_ends_what_the_command_leaves_behind(marker: str) -> None:
     """A daemon with a session of its own, started by a process that ended, is found."""
     guarded = guard(f"(setsid sh -c '({sleeper(marker).replace(chr(39), chr(34))} &)' &); sleep 1")
-    assert guarded.wait(30) == 0
+    assert guarded.wait(PATIENCE) == 0
     assert processes.related_to(marker) == {}
 
 
@@ -162,5 +160,5 @@ def test_the_guard_passes_signals_on(marker: str, tmp_path: Path) -> None:
     eventually("the command has heard SIGINT", heard.exists)
     assert stubborn.poll() is None
     stubborn.send_signal(signal.SIGUSR2)
-    assert stubborn.wait(30) == 137
+    assert stubborn.wait(PATIENCE) == 137
     assert processes.related_to(marker) == {}

@@ -17,10 +17,9 @@ import pytest
 
 from tests.support import cluster, journal
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 from tests.support.tcp_proxy import TcpProxy
-
-SOON = 10.0
 
 
 class Plane(Protocol):
@@ -44,10 +43,10 @@ def api(proxy: ApiProxy, tmp_path: pathlib.Path) -> Iterator[KubeApi]:
 
 @contextlib.contextmanager
 def watch(proxy: ApiProxy, path: str = "/api/v1/namespaces") -> Iterator[http.client.HTTPResponse]:
-    """A watch of its own connection; reading it returns at the latest after ``SOON``."""
+    """A watch of its own connection; reading it returns at the latest after ``PATIENCE``."""
     tls = ssl.create_default_context(cadata=proxy.ca_pem.decode())
     port = int(proxy.url.rsplit(":", 1)[1])
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=tls, timeout=SOON)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=tls, timeout=PATIENCE)
     token = proxy.kubeconfig()["users"][0]["user"]["token"]
     headers = {"Authorization": f"Bearer {token}"}
     connection.request("GET", f"{path}?watch=true&allowWatchBookmarks=true", headers=headers)
@@ -158,9 +157,9 @@ def test_freezes_existing_connections_only(proxy: ApiProxy, api: KubeApi) -> Non
         proxy.freeze()
         frozen = Call(api)
         assert not frozen.is_done(0.5)
-        assert Call(api).is_done(SOON)
+        assert Call(api).is_done(PATIENCE)
         proxy.clear()
-        assert frozen.is_done(SOON)
+        assert frozen.is_done(PATIENCE)
 
 
 def test_refuses_and_accepts_again(proxy: ApiProxy, api: KubeApi) -> None:
@@ -181,7 +180,7 @@ def test_holds_everything_until_released(proxy: ApiProxy, api: KubeApi) -> None:
         assert {("GET", "/api/v1/namespaces", journal.PENDING): 1} == journal.table(
             proxy.requests()
         )
-    assert call.is_done(SOON)
+    assert call.is_done(PATIENCE)
 
 
 def test_trickles(proxy: ApiProxy, api: KubeApi) -> None:
@@ -197,7 +196,7 @@ def test_counts_bursts(proxy: ApiProxy, api: KubeApi) -> None:
     """The peak is the greatest number of requests within a window."""
     for _ in range(5):
         api.request("GET", "/readyz")
-    assert 5 == journal.peak(proxy.requests(path="^/readyz$"), window=SOON)
+    assert 5 == journal.peak(proxy.requests(path="^/readyz$"), window=PATIENCE)
     assert [] == proxy.requests(path="^/readyz$", since=journal.now())
 
 
@@ -234,5 +233,5 @@ def test_bytes_freeze_and_thaw(management: Plane) -> None:
             with pytest.raises(TimeoutError):
                 sock.recv(1)
             proxy.thaw()
-            sock.settimeout(SOON)
+            sock.settimeout(PATIENCE)
             assert b"HTTP/1.0 400 Bad Request" == sock.recv(1000).split(b"\r\n")[0]

@@ -20,8 +20,6 @@ from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
 from tests.support.watchlog import WatchLog
 
-pytestmark = pytest.mark.timeout(300)  # a hundred clusters come up before the first test
-
 COUNT = 100
 WAVES = 4
 GAP = 2.5
@@ -113,7 +111,7 @@ def fleet(
         controllers = Controllers(management.kubeconfig, tmp_path / "run.log", *flags)
         stack.enter_context(controllers)
         for member in members:
-            log.wait(member.name, scene.is_ready, timeout=120.0)
+            log.wait(member.name, scene.is_ready)
         yield made
 
 
@@ -158,7 +156,6 @@ def wait_in_use(fleet: Fleet) -> None:
     wait_until(
         lambda: sorted(users - {e.user for e in fleet.probes() if e.status == 200}),
         lambda waiting: not waiting,
-        timeout=60.0,
         what="new credentials in use",
     )
 
@@ -182,6 +179,6 @@ def take_back_the_new_ones(fleet: Fleet, chosen: Sequence[Member]) -> None:
         member.issuer.revoke(f"{member.name}-new")
     for member in chosen:
         refused = scene.is_down(member.issuer.refusal)
-        fleet.log.wait(member.name, refused, since=start, timeout=60.0)
+        fleet.log.wait(member.name, refused, since=start)
         fleet.user.hold(member.name, member.issuer.issue(f"{member.name}-newest"))
         fleet.user.wait_ready(member.name)

@@ -20,6 +20,7 @@ from dpucluster.runtime import events
 from dpucluster.runtime import metrics as runtime_metrics
 from tests.support import clients
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 
 NAMES = itertools.count()
@@ -97,7 +98,7 @@ async def test_event_is_stored(
     """The server takes the Event, with everything that kubectl shows of it."""
     async with running(recorder):
         tell(recorder, about(place))
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     (event,) = await stored(client, place)
     assert ("Warning", "Broken", "Look", "n") == (
         event.type,
@@ -119,7 +120,7 @@ async def test_any_note_is_accepted(
     """Whatever a note says and however long it is, the server takes it."""
     async with running(recorder):
         tell(recorder, about(place, "x" * 250), note)
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     assert [events.cut(note, 1024)] == [e.note for e in await stored(client, place)]
 
 
@@ -135,7 +136,7 @@ async def test_same_fact_twice(
         for _ in range(3):
             tell(recorder, about(place))
         tell(recorder, about(place), "something else")
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     assert 2 == len(await stored(client, place))
     assert [] == [r for r in caplog.records if r.levelno >= logging.INFO]
     assert 0.0 == metrics.sample("dpucluster_events_dropped_total", reason="refused")
@@ -147,7 +148,7 @@ async def test_cluster_scoped(client: kube_client.Client, recorder: events.Event
     regarding = kinds.reference(kinds.NODES, ObjectMeta(name=unique, uid=unique))
     async with running(recorder):
         tell(recorder, regarding)
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     assert [unique] == [
         e.regarding.name for e in await stored(client, "default") if e.regarding.name == unique
     ]
@@ -163,7 +164,7 @@ async def test_server_away(
             tell(recorder, about(place, name))
         assert not await recorder.flush(0.2)
         proxy.accept()
-        assert await recorder.flush(20)
+        assert await recorder.flush(PATIENCE)
     assert ["a", "b"] == sorted(e.regarding.name for e in await stored(client, place))
 
 
@@ -174,7 +175,7 @@ async def test_patience_that_is_asked_for(
     proxy.answer(429, method="POST", path="events", retry_after=2)
     async with running(recorder):
         tell(recorder, about(place))
-        assert await recorder.flush(20)
+        assert await recorder.flush(PATIENCE)
     assert 1 == len(await stored(client, place))
     first, second = proxy.requests("POST", "events")
     assert second.at - first.at >= 2
@@ -192,14 +193,12 @@ async def test_failing_event_holds_up_nobody(
             tell(recorder, regarding, "second")
         for n in range(20):
             tell(recorder, about(place, f"good-{n}"))
-        await clients.eventually(
-            lambda: len(proxy.requests("POST", f"/namespaces/{place}/")) >= 20, 20
-        )
+        await clients.eventually(lambda: len(proxy.requests("POST", f"/namespaces/{place}/")) >= 20)
         assert fault.times < 99
         assert not await recorder.flush(0.1)
         proxy.clear()
         proxy.answer(404, times=99, method="POST", path="/namespaces/bad/")
-        assert await recorder.flush(30)
+        assert await recorder.flush(PATIENCE)
     assert 20 == len(await stored(client, place))
 
 
@@ -212,7 +211,7 @@ async def test_order_of_one_object(
         for n in range(10):
             for name in ("a", "b", "c"):
                 tell(recorder, about(place, name), f"note {n}")
-        assert await recorder.flush(30)
+        assert await recorder.flush(PATIENCE)
     found = sorted(await stored(client, place), key=lambda e: int(e.metadata.resource_version))
     for name in ("a", "b", "c"):
         notes = [e.note for e in found if e.regarding.name == name]
@@ -232,7 +231,7 @@ async def test_giving_up(
     async with running(recorder):
         tell(recorder, about(place), "lost")
         tell(recorder, about(place), "told")
-        assert await recorder.flush(20)
+        assert await recorder.flush(PATIENCE)
     assert ["told"] == [e.note for e in await stored(recorder._client, place)]
     assert 1.0 == metrics.sample("dpucluster_events_dropped_total", reason="unreachable")
 
@@ -249,7 +248,7 @@ async def test_refusal(
     async with running(recorder):
         for name in ("a", "b", "c", "d"):
             tell(recorder, about(place, name))
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     assert 1 == len(await stored(recorder._client, place))
     assert 3.0 == metrics.sample("dpucluster_events_dropped_total", reason="refused")
     assert 1 == len([r for r in caplog.records if r.levelno >= logging.WARNING])
@@ -267,6 +266,6 @@ async def test_too_many(
         tell(recorder, about(place, name))
     assert 2.0 == metrics.sample("dpucluster_events_dropped_total", reason="overflow")
     async with running(recorder):
-        assert await recorder.flush(10)
+        assert await recorder.flush(PATIENCE)
     told = await stored(recorder._client, place)
     assert ["c", "d", "e"] == sorted(e.regarding.name for e in told)

@@ -22,9 +22,9 @@ from dpucluster.runtime import informer
 from dpucluster.runtime import metrics as runtime_metrics
 from tests.support import clients, cluster, journal
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 
-SOON = 20.0
 NAMES = itertools.count()
 
 
@@ -130,7 +130,7 @@ async def following(made: informer.Informer[Any], *, wait: bool = True) -> Async
     running = asyncio.create_task(made.run())
     try:
         if wait:
-            await asyncio.wait_for(made.synced.wait(), SOON)
+            await asyncio.wait_for(made.synced.wait(), PATIENCE)
         yield followed
     finally:
         running.cancel()
@@ -392,7 +392,7 @@ async def test_kind_that_is_installed_later(client: kube_client.Client, place: s
 async def create_when_served(
     client: kube_client.Client, resource: Resource[PartialObject], place: str
 ) -> None:
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await client.create(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from dpucluster.runtime import process
+from tests.support.patience import PATIENCE
 
 PROGRAM = """
 import asyncio, sys
@@ -60,7 +61,7 @@ class Program:
 
     def end(self) -> tuple[int, str]:
         """Its exit code and everything it printed since."""
-        text, _ = self.child.communicate(timeout=60)
+        text, _ = self.child.communicate(timeout=PATIENCE)
         return self.child.returncode, text
 
 

@@ -11,6 +11,7 @@ import pytest
 from dpucluster import errors
 from dpucluster.runtime import metrics as runtime_metrics
 from dpucluster.runtime import server
+from tests.support.patience import PATIENCE
 
 ANY = "127.0.0.1:0"
 
@@ -24,7 +25,7 @@ async def fetch(port: int, path: str, method: str = "GET") -> tuple[int, str]:
     """Status and body; asked from a thread, as the loop serves."""
 
     def ask() -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
             connection.request(method, path)
             answer = connection.getresponse()

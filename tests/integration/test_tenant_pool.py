@@ -24,12 +24,10 @@ from dpucluster.tenant import health as tenant_health
 from dpucluster.tenant import pool as tenant_pool
 from dpucluster.tenant.state import TenantState
 from tests.support import clients, kubeapi, planes
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.zoo import Zoo
-
-SOON = 20.0
-"""Generous: what is noticed at once takes some hundredths of a second on an idle machine."""
 
 UIDS = itertools.count(1)
 
@@ -87,7 +85,7 @@ class Bench:
     async def until(self, name: str, holds: Callable[[TenantState], Any]) -> None:
         """Wait for a state."""
         try:
-            await clients.eventually(lambda: bool(holds(self.state(name))), SOON)
+            await clients.eventually(lambda: bool(holds(self.state(name))), PATIENCE)
         except AssertionError:
             pytest.fail(f"the state stayed {self.state(name)}")
 
@@ -105,7 +103,7 @@ async def watching(
         made = Bench(client, namespace, **options)
         tasks = [asyncio.create_task(made.secrets.run()), asyncio.create_task(made.pool.run())]
         try:
-            await asyncio.wait_for(made.secrets.synced.wait(), SOON)
+            await asyncio.wait_for(made.secrets.synced.wait(), PATIENCE)
             yield made
         finally:
             for task in tasks:
@@ -279,7 +277,7 @@ async def test_new_tenant_is_looked_at_in_one_connection(
             await bench.write("a", text.replace(shared_tenant.server, proxy.url))
             bench.follow("a")
             await bench.until("a", is_surveyed)
-            await clients.eventually(lambda: proxy.connections == 0, SOON)
+            await clients.eventually(lambda: proxy.connections == 0, PATIENCE)
             assert 1 == len(proxy.accepted)
 
 
@@ -296,7 +294,7 @@ async def test_healthy_cluster_notifies_nobody(
     bench.follow("a")
     await bench.until("a", is_surveyed)
     told, probes = len(bench.history["a"]), probes_of(bench)
-    await clients.eventually(lambda: probes_of(bench) >= probes + 5, SOON)
+    await clients.eventually(lambda: probes_of(bench) >= probes + 5, PATIENCE)
     assert told == len(bench.history["a"])
     assert told <= 2
 
@@ -316,7 +314,7 @@ async def test_only_named_secrets_are_read(
             bench.follow("a")
             await bench.until("a", is_surveyed)
             probes = probes_of(bench)
-            await clients.eventually(lambda: probes_of(bench) >= probes + 3, SOON)
+            await clients.eventually(lambda: probes_of(bench) >= probes + 3, PATIENCE)
         asked = [request.path for request in proxy.requests(method="GET")]
         reads = [path for path in asked if path.endswith(("/secrets/a", "/secrets/other"))]
         assert [f"/api/v1/namespaces/{namespace}/secrets/a"] == reads
@@ -425,9 +423,9 @@ async def test_dead_tenant_and_back(bench: Bench, tenants: planes.Tenants) -> No
     await asyncio.to_thread(tenant.kill)
     await bench.until("a", lambda s: ready_reason(s) == "Unreachable")
     assert not bench.was_down("a")
-    await clients.eventually(lambda: bench.was_down("a"), 30, "down")
+    await clients.eventually(lambda: bench.was_down("a"), what="down")
     tenant.launch()
-    await clients.eventually(lambda: is_healthy(bench.state("a")), 60, "back")
+    await clients.eventually(lambda: is_healthy(bench.state("a")), what="back")
 
 
 async def test_black_hole_and_blip(bench: Bench, shared_tenant: plane.ControlPlane) -> None:
@@ -453,7 +451,7 @@ async def test_black_holes_delay_nobody(
     holes = [f"hole-{n}" for n in range(20)]
     with Zoo() as zoo:
         client = kube_client.Client(management.connection)
-        async with watching(client, namespace, timeout=3 * SOON) as bench:
+        async with watching(client, namespace, timeout=3 * PATIENCE) as bench:
             for n, name in enumerate(holes):
                 url = zoo.url("black-hole" if n % 2 else "full-backlog")
                 await bench.write(name, text.replace(shared_tenant.server, url))

@@ -24,9 +24,7 @@ from dpucluster.tenant.problem import Problem
 from tests.support import corpus
 from tests.support import kubeconfigs as kc
 from tests.support import zoo as animals
-
-ALL = 60.0
-"""Seconds for the whole corpus at once: it takes six, five of them the time limit of a probe."""
+from tests.support.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +73,7 @@ async def test_every_bad_secret_has_its_reason(ground: corpus.Ground) -> None:
     """All side by side: the right condition, reason and hints, and no secret."""
     cases = corpus.cases(ground)
     assert len(cases) >= 40
-    verdicts = await asyncio.wait_for(asyncio.gather(*map(verdict, cases)), ALL)
+    verdicts = await asyncio.wait_for(asyncio.gather(*map(verdict, cases)), PATIENCE)
     wrong = [
         f"{case.name}: {condition} {problem}"
         for case, (condition, problem) in zip(cases, verdicts, strict=True)

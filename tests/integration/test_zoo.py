@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.patience import PATIENCE
 from tests.support.zoo import Zoo
 
-PATIENCE = 0.5
-SOON = 10.0
+BRIEF = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def zoo() -> Iterator[Zoo]:
 
 
 def get(
-    zoo: Zoo, name: str, path: str = "/readyz", *, timeout: float = SOON, limit: int = 4_000_000
+    zoo: Zoo, name: str, path: str = "/readyz", *, timeout: float = PATIENCE, limit: int = 4_000_000
 ) -> tuple[int, bytes]:
     """Status and (the beginning of) the body."""
     address = urllib.parse.urlsplit(zoo.url(name))
@@ -84,7 +84,7 @@ def test_no_tls(zoo: Zoo, name: str) -> None:
 def test_never_an_answer(zoo: Zoo, name: str) -> None:
     """These cost a caller all its patience."""
     with pytest.raises(TimeoutError):
-        get(zoo, name, timeout=PATIENCE if name != "drip" else PATIENCE / 2)
+        get(zoo, name, timeout=BRIEF if name != "drip" else BRIEF / 2)
 
 
 @pytest.mark.parametrize("name", ["slam", "slam-after-tls"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 
 VERSION = "v1.34.4"
 
@@ -43,7 +44,7 @@ class Adopted:
                 cluster.secret_name(name), self.namespace, {"admin.conf": text}
             )
 
-    def wait_ready(self, timeout: float = 60.0) -> list[cluster.Object]:
+    def wait_ready(self, timeout: float = PATIENCE) -> list[cluster.Object]:
         """All of them as soon as every one is Ready."""
         is_ready = cluster.is_condition("Ready", "True")
         return cluster.wait_until(
@@ -53,7 +54,7 @@ class Adopted:
             what=f"{self.count} clusters Ready",
         )
 
-    def delete(self, timeout: float = 60.0) -> None:
+    def delete(self, timeout: float = PATIENCE) -> None:
         """Delete them and wait until they are gone."""
         for name in self.names:
             self.api.delete("dpuclusters", name, self.namespace)

@@ -25,6 +25,7 @@ from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, kubeapi
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 
 ELECTION = (
     "--leader-elect-lease-duration=5s",
@@ -120,7 +121,7 @@ class Fleet:
         said = {name: _fault(found.get(name), wish) for name, wish in self.wishes.items()}
         return {name: text for name, text in said.items() if text}
 
-    def wait_converged(self, timeout: float = 60.0) -> None:
+    def wait_converged(self, timeout: float = PATIENCE) -> None:
         """Return as soon as every cluster is as the user left it."""
         cluster.wait_until(self.faults, lambda found: not found, timeout=timeout, what="converged")
 
@@ -291,7 +292,7 @@ def beside(work: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(120.0)
+        thread.join(PATIENCE)
     assert not thread.is_alive(), "did not end"
     if failures:
         raise failures[0]
@@ -330,7 +331,7 @@ class WatchLog:
     ) -> None:
         """End."""
         self._stopping.set()
-        self._thread.join(30.0)
+        self._thread.join(PATIENCE)
         self._api.close()
 
     def falls(self, prefix: str = "") -> list[Sight]:

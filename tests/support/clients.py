@@ -8,6 +8,7 @@ from typing import Any
 
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import connection
+from tests.support.patience import PATIENCE
 from tests.support.proxy import TOKEN, ApiProxy
 
 
@@ -22,7 +23,7 @@ def through(proxy: ApiProxy, **options: Any) -> kube_client.Client:
     return kube_client.Client(found, **options)
 
 
-async def eventually(holds: Callable[[], bool], within: float = 30.0, what: str = "") -> None:
+async def eventually(holds: Callable[[], bool], within: float = PATIENCE, what: str = "") -> None:
     """Return as soon as ``holds``; what is asked about changes without telling us."""
     end = asyncio.get_running_loop().time() + within
     while not holds():

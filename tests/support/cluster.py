@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -104,7 +105,7 @@ def phase(obj: Object | None) -> str:
 
 
 def wait_until(
-    read: Callable[[], T], holds: Callable[[T], bool], *, timeout: float = 30.0, what: str = ""
+    read: Callable[[], T], holds: Callable[[T], bool], *, timeout: float = PATIENCE, what: str = ""
 ) -> T:
     """What ``read`` returns as soon as ``holds`` accepts it; fails with the last value."""
     end = time.monotonic() + timeout
@@ -126,7 +127,7 @@ def wait_for(
     *,
     namespace: str = NAMESPACE,
     plural: str = "dpuclusters",
-    timeout: float = 30.0,
+    timeout: float = PATIENCE,
 ) -> Object:
     """The object (by default a DPUCluster) as soon as ``holds`` accepts it."""
     found = wait_until(
@@ -136,7 +137,7 @@ def wait_for(
 
 
 def wait_ready(
-    api: KubeApi, name: str, *, namespace: str = NAMESPACE, timeout: float = 30.0
+    api: KubeApi, name: str, *, namespace: str = NAMESPACE, timeout: float = PATIENCE
 ) -> Object:
     """The DPUCluster as soon as its ``Ready`` is True."""
     return wait_for(api, name, is_condition("Ready", "True"), namespace=namespace, timeout=timeout)
@@ -148,7 +149,7 @@ def wait_gone(
     *,
     namespace: str = NAMESPACE,
     plural: str = "dpuclusters",
-    timeout: float = 30.0,
+    timeout: float = PATIENCE,
 ) -> None:
     """Return as soon as there is no such object."""
     wait_until(

@@ -12,8 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-ENDS_WITHIN = 15.0
-"""Seconds for a process that was asked to stop; it promises ten."""
+from tests.support.patience import PATIENCE
 
 
 class Controllers:
@@ -47,7 +46,7 @@ class Controllers:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(signal.SIGTERM)
             try:
-                self._process.wait(ENDS_WITHIN)
+                self._process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -82,9 +81,9 @@ class Controllers:
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
         self._running().terminate()
-        return self._running().wait(ENDS_WITHIN)
+        return self._running().wait(PATIENCE)
 
-    def wait(self, timeout: float = ENDS_WITHIN) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Its exit code once it has ended by itself."""
         return self._running().wait(timeout)
 
@@ -93,7 +92,7 @@ class Controllers:
         self.kill()
         self.start()
 
-    def wait_log(self, text: str, *, timeout: float = 30.0, times: int = 1) -> None:
+    def wait_log(self, text: str, *, timeout: float = PATIENCE, times: int = 1) -> None:
         """Return when ``text`` was logged ``times``."""
         end = time.monotonic() + timeout
         while self.text.count(text) < times:
@@ -118,7 +117,7 @@ def http_get(url: str) -> tuple[int, str]:
         return 0, ""
 
 
-def wait_http(url: str, status: int = 200, *, timeout: float = 20.0) -> Any:
+def wait_http(url: str, status: int = 200, *, timeout: float = PATIENCE) -> Any:
     """The body as soon as ``url`` answers with ``status``."""
     end = time.monotonic() + timeout
     while True:

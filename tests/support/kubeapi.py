@@ -20,10 +20,11 @@ from typing import Any
 import yaml
 
 from tests.support import certificates
+from tests.support.patience import PATIENCE
 
 Object = dict[str, Any]
 
-TIMEOUT = 30.0
+TIMEOUT = PATIENCE
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"

@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dpucluster.localplane import stack
+from tests.support.patience import PATIENCE
 
-PATIENCE = 120.0
-"""Seconds for anything to come true: a machine that also builds is ten times slower."""
 PAUSE = 0.05
 
 
@@ -55,7 +54,7 @@ class Commands:
 
     def wait_gone(self) -> None:
         """No process is left, give or take the moment one needs to end."""
-        eventually("no process is left", lambda: not self.processes(), patience=5)
+        eventually("no process is left", lambda: not self.processes())
 
 
 def related_to(marker: str) -> dict[int, str]:

@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from tests.support.patience import PATIENCE
+
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -76,7 +78,7 @@ class RawApi:
         accept: str = "application/json",
     ) -> Reply:
         """One request on a connection of its own; ``body`` as text goes out as it is."""
-        connection = http.client.HTTPSConnection(self._host, context=self._tls, timeout=30)
+        connection = http.client.HTTPSConnection(self._host, context=self._tls, timeout=PATIENCE)
         headers = {**self._headers, "Content-Type": content_type, "Accept": accept}
         text = body if isinstance(body, str) or body is None else json.dumps(body)
         try:

@@ -8,14 +8,15 @@ from typing import Any
 
 from tests.support import cluster
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 
 Object = dict[str, Any]
 KEY = "admin.conf"
 PAUSED = "provisioning.dpu.nvidia.com/paused"
 
-SOON = 15.0
+SOON = PATIENCE
 """Seconds for what is to be noticed at once: a loaded machine may take some of them, a probe
-interval of minutes would take all."""
+interval of ten minutes would take all."""
 
 
 @dataclass(frozen=True)

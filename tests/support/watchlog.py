@@ -18,6 +18,7 @@ from typing import Any
 
 from tests.support import background
 from tests.support.kubeapi import path_of
+from tests.support.patience import PATIENCE
 from tests.support.upstream import Upstream
 
 Object = dict[str, Any]
@@ -64,7 +65,9 @@ class WatchLog(background.Served):
         """The first version that ``holds`` accepts."""
         return next((s for s in self.select(name, since=since) if holds(s.object)), None)
 
-    def wait(self, name: str, holds: Holds, *, since: float = 0.0, timeout: float = 30.0) -> Seen:
+    def wait(
+        self, name: str, holds: Holds, *, since: float = 0.0, timeout: float = PATIENCE
+    ) -> Seen:
         """The same, waited for."""
         end = time.monotonic() + timeout
         while (found := self.first(name, holds, since=since)) is None:
@@ -80,7 +83,7 @@ class WatchLog(background.Served):
         """Fail if the watch has ended: from then on something may have been missed."""
         assert not self._end, f"the watch ended: {self._end}"
 
-    def catch_up(self, timeout: float = 30.0) -> None:
+    def catch_up(self, timeout: float = PATIENCE) -> None:
         """Return when everything that the server has now was seen."""
         wanted = {_version(o) for o in self._background.run(self._list())["items"]}
         end = time.monotonic() + timeout
