@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import pathlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
@@ -24,31 +23,6 @@ SOON = 10.0
 BRIEF = 0.5
 CONFIGMAPS = Resource(dict[str, Any], "", "v1", "configmaps", "ConfigMap")
 NAMES = itertools.count()
-
-
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: pathlib.Path
-
-
-@pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture
-def api(management: Plane) -> Iterator[KubeApi]:
-    direct = KubeApi(management.kubeconfig)
-    yield direct
-    direct.close()
-
-
-@pytest.fixture
-async def client(proxy: ApiProxy) -> AsyncIterator[kube_client.Client]:
-    async with clients.through(proxy) as running:
-        yield running
 
 
 def config_map(value: str = "x") -> dict[str, Any]:

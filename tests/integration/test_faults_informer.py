@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import pathlib
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,16 +24,9 @@ T = TypeVar("T")
 
 CONFIGMAPS = Resource(PartialObject, "", "v1", "configmaps", "ConfigMap")
 PATH = "/configmaps$"
-NAMESPACES = itertools.count()
 SILENCE = 1.0
 COOL = 8
 """Requests in five seconds that a failing server may get: 0.5 + 1 + 2 … s apart are five."""
-
-
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: pathlib.Path
 
 
 class Impatient(kube_client.Client):
@@ -114,24 +106,12 @@ class Followed:
 
 
 @pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture
-async def unstarted(management: Plane, proxy: ApiProxy) -> AsyncIterator[Followed]:
+async def unstarted(proxy: ApiProxy, api: KubeApi, namespace: str) -> Followed:
     """Two objects on the server, nobody follows yet."""
-    api = KubeApi(management.kubeconfig)
-    namespace = f"follow-{random.getrandbits(32):08x}-{next(NAMESPACES)}"
-    manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    api.create("namespaces", manifest)
     followed = Followed(proxy, api, namespace)
     for name in ("one", "two"):
-        api.create("configmaps", followed._manifest(name))
-    yield followed
-    api.delete("namespaces", namespace)
-    api.close()
+        await followed.create(name)
+    return followed
 
 
 @pytest.fixture

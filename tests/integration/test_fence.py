@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -15,19 +15,12 @@ from dpucluster import errors
 from dpucluster.api.meta import ObjectMeta
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
-from dpucluster.localplane.plane import ControlPlane
 from dpucluster.runtime import events
 from tests.support import clients, loops
 from tests.support.proxy import ApiProxy
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 BIG = {"metadata": {"annotations": {"example.com/text": "x" * 2000}}}
-
-
-@pytest.fixture
-def proxy(management: ControlPlane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
 
 
 def objects_at(call: int) -> Callable[[], None]:

@@ -17,7 +17,6 @@ from dpucluster.localplane import install, plane
 from tests.support import cluster
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
-from tests.support.patience import PATIENCE
 
 GUIDE = Path(__file__).parents[2] / "examples" / "guide"
 MANIFESTS = ("10-dpfoperatorconfig.yaml", "20-secret.yaml", "30-dpucluster-static.yaml")

@@ -6,10 +6,8 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,13 +17,13 @@ from dpucluster.api.meta import Key, ObjectMeta, PartialObject
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
 from dpucluster.kube.resource import Resource
+from dpucluster.localplane.plane import ControlPlane
 from tests.support.patience import PATIENCE
 
 CONFIGMAPS = Resource(dict[str, Any], "", "v1", "configmaps", "ConfigMap")
 ODD = "a\u0085b\u2028c\u2029d\u001ce\x7f\U0001f600"
 LARGEST = 2**20
 """Bytes in a Secret at most: 1.4 MB as they travel."""
-NAMES = itertools.count()
 
 
 class Picky(msgspec.Struct):
@@ -35,14 +33,8 @@ class Picky(msgspec.Struct):
     data: dict[str, dict[str, str]]
 
 
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: Path
-
-
 @pytest.fixture
-def found(management: Plane) -> connection.Connection:
+def found(management: ControlPlane) -> connection.Connection:
     return config.load(str(management.kubeconfig))
 
 
@@ -50,18 +42,6 @@ def found(management: Plane) -> connection.Connection:
 async def client(found: connection.Connection) -> AsyncIterator[kube_client.Client]:
     async with kube_client.Client(found) as running:
         yield running
-
-
-@pytest.fixture
-async def namespace(client: kube_client.Client) -> AsyncIterator[str]:
-    name = f"kube-client-{next(NAMES)}"
-    with contextlib.suppress(errors.AlreadyExists):  # left by an earlier run: no one removes it
-        await client.create(kinds.NAMESPACES, {"metadata": {"name": name}})
-    yield name
-    for item in (await client.list(kinds.SECRETS_METADATA, name)).items:
-        await client.delete(kinds.SECRETS, item.metadata.name, name)
-    for item in (await client.list(CONFIGMAPS.as_metadata(), name)).items:
-        await client.delete(CONFIGMAPS, item.metadata.name, name)
 
 
 def secret(name: str, value: bytes = b"v") -> kinds.Secret:
@@ -133,17 +113,17 @@ async def test_unknown_kind(client: kube_client.Client) -> None:
         await client.list(Resource(PartialObject, "none.example", "v1", "things", "Thing"))
 
 
-async def test_pages(client: kube_client.Client, namespace: str) -> None:
+async def test_pages(client: kube_client.Client, furnished: str) -> None:
     """A list is whole, however many pages it takes; one page tells what is left."""
     names = [f"c{n:02}" for n in range(7)]
     for name in names:
-        await client.create(CONFIGMAPS, {"metadata": {"name": name}, "data": {}}, namespace)
-    everything = await client.list(CONFIGMAPS, namespace, limit=3)
+        await client.create(CONFIGMAPS, {"metadata": {"name": name}, "data": {}}, furnished)
+    everything = await client.list(CONFIGMAPS, furnished, limit=3)
     made = [item["metadata"]["name"] for item in everything.items]
     assert names == [name for name in made if name != "kube-root-ca.crt"]
-    page = await client.list_page(CONFIGMAPS, namespace, limit=2)
+    page = await client.list_page(CONFIGMAPS, furnished, limit=2)
     assert (2, len(made) - 2) == (len(page.items), page.remaining)
-    only = await client.list(CONFIGMAPS, namespace, field_selector="metadata.name=c03")
+    only = await client.list(CONFIGMAPS, furnished, field_selector="metadata.name=c03")
     assert ["c03"] == [item["metadata"]["name"] for item in only.items]
 
 
@@ -211,19 +191,19 @@ async def test_odd_and_large(client: kube_client.Client, namespace: str, size: i
         assert kube_client.Added(made) == await anext(events)
 
 
-async def test_bad_object_spoils_itself(client: kube_client.Client, namespace: str) -> None:
+async def test_bad_object_spoils_itself(client: kube_client.Client, furnished: str) -> None:
     """An object that does not fit its type leaves the rest of a list and of a watch alone."""
     picky = Resource(Picky, "", "v1", "configmaps", "ConfigMap")
-    start = (await client.list(CONFIGMAPS, namespace)).resource_version
-    await client.create(CONFIGMAPS, {"metadata": {"name": "bad"}, "data": {"a": "b"}}, namespace)
-    await client.create(CONFIGMAPS, {"metadata": {"name": "nil"}}, namespace)
-    listing = await client.list(picky, namespace, field_selector="metadata.name=bad")
-    assert [Key(namespace, "bad")] == [bad.key for bad in listing.undecodable]
-    watch = client.watch(picky, namespace, resource_version=start, server_timeout=60)
+    start = (await client.list(CONFIGMAPS, furnished)).resource_version
+    await client.create(CONFIGMAPS, {"metadata": {"name": "bad"}, "data": {"a": "b"}}, furnished)
+    await client.create(CONFIGMAPS, {"metadata": {"name": "nil"}}, furnished)
+    listing = await client.list(picky, furnished, field_selector="metadata.name=bad")
+    assert [Key(furnished, "bad")] == [bad.key for bad in listing.undecodable]
+    watch = client.watch(picky, furnished, resource_version=start, server_timeout=60)
     async with contextlib.aclosing(watch) as events:
         both = [await anext(events), await anext(events)]
     keys = [event.key for event in both if isinstance(event, kube_client.Undecodable)]
-    assert [Key(namespace, "bad"), Key(namespace, "nil")] == keys
+    assert [Key(furnished, "bad"), Key(furnished, "nil")] == keys
 
 
 async def test_watches_starve_nobody(client: kube_client.Client, namespace: str) -> None:

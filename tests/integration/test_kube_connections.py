@@ -10,8 +10,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 import uvloop
@@ -19,6 +17,7 @@ import uvloop
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import config, connection, kinds
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import certificates, clients, loops
 from tests.support.patience import PATIENCE
 from tests.support.proxy import TOKEN, ApiProxy
@@ -30,21 +29,9 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: Path
-
-
 @pytest.fixture(scope="module")
 def zoo() -> Iterator[Zoo]:
     with Zoo() as running:
-        yield running
-
-
-@pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
         yield running
 
 
@@ -155,7 +142,7 @@ def test_our_certificate_is_refused(loop: str) -> None:
     assert all("our client certificate" in str(error) for error in found)
 
 
-async def test_server_name(management: Plane) -> None:
+async def test_server_name(management: ControlPlane) -> None:
     """The certificate is checked against the given name instead of the address."""
     found = config.load(str(management.kubeconfig))
     inner = dataclasses.replace(found, tls_server_name="kubernetes.default.svc")
@@ -166,7 +153,7 @@ async def test_server_name(management: Plane) -> None:
     assert "Hostname mismatch" in str(other)
 
 
-async def test_bad_client_key(management: Plane) -> None:
+async def test_bad_client_key(management: ControlPlane) -> None:
     """A key that cannot be used fails the request, with the reason."""
     found = config.load(str(management.kubeconfig))
     pair = certificates.Authority().client("me")
@@ -302,7 +289,9 @@ async def test_observer_counts(proxy: ApiProxy) -> None:
     assert [("GET", "200"), ("GET", "404"), ("DELETE", "<error>")] == seen
 
 
-async def test_environment_is_not_asked(management: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_environment_is_not_asked(
+    management: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Proxy variables of the environment lead nobody anywhere."""
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
@@ -310,7 +299,7 @@ async def test_environment_is_not_asked(management: Plane, monkeypatch: pytest.M
         assert 200 == (await client.raw("GET", "/readyz")).status
 
 
-async def test_proxy_of_the_kubeconfig(management: Plane) -> None:
+async def test_proxy_of_the_kubeconfig(management: ControlPlane) -> None:
     """A proxy-url of the user's own kubeconfig is used, by CONNECT."""
     lines: list[bytes] = []
 

@@ -7,9 +7,9 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import yaml
@@ -23,18 +23,6 @@ from tests.support.proxy import TOKEN, ApiProxy
 
 V1 = "client.authentication.k8s.io/v1"
 CANARY = "canary-of-the-program"
-
-
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: Path
-
-
-@pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
 
 
 def program(directory: Path, body: str) -> Path:

@@ -11,27 +11,16 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
+from dpucluster.localplane.plane import ControlPlane
 from tests.support import cluster, journal
 from tests.support.kubeapi import KubeApi
 from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 from tests.support.tcp_proxy import TcpProxy
-
-
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: pathlib.Path
-
-
-@pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
 
 
 @pytest.fixture
@@ -201,7 +190,7 @@ def test_counts_bursts(proxy: ApiProxy, api: KubeApi) -> None:
 
 
 def test_bytes_pass_through_with_client_certificates(
-    management: Plane, tmp_path: pathlib.Path
+    management: ControlPlane, tmp_path: pathlib.Path
 ) -> None:
     """The proxy of bytes leaves TLS alone: server and client see each other's certificates."""
     direct = KubeApi(management.kubeconfig)
@@ -222,7 +211,7 @@ def test_bytes_pass_through_with_client_certificates(
         assert 3 == len(proxy.accepted)
 
 
-def test_bytes_freeze_and_thaw(management: Plane) -> None:
+def test_bytes_freeze_and_thaw(management: ControlPlane) -> None:
     """A frozen proxy accepts and stays silent; what waited is delivered after the thaw."""
     direct = KubeApi(management.kubeconfig)
     host, _, port = direct.server.removeprefix("https://").partition(":")

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import pathlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +17,10 @@ from dpucluster.api.meta import Key, ObjectMeta, PartialObject
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
 from dpucluster.kube.resource import Resource
+from dpucluster.localplane.plane import ControlPlane
 from dpucluster.runtime import informer
 from dpucluster.runtime import metrics as runtime_metrics
-from tests.support import clients, cluster, journal
+from tests.support import clients, journal, planes
 from tests.support.kubeapi import KubeApi
 from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
@@ -53,45 +53,9 @@ STRICT = Resource(Strict, "", "v1", "configmaps", "ConfigMap")
 ABSENT = Resource(PartialObject, "nowhere.example.com", "v1", "things", "Thing", metadata_only=True)
 
 
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: pathlib.Path
-
-
 @pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture
-def api(management: Plane) -> Iterator[KubeApi]:
-    direct = KubeApi(management.kubeconfig)
-    yield direct
-    direct.close()
-
-
-@pytest.fixture
-async def client(proxy: ApiProxy) -> AsyncIterator[kube_client.Client]:
-    async with clients.through(proxy) as running:
-        yield running
-
-
-@pytest.fixture
-def place(api: KubeApi) -> Iterator[str]:
-    """A namespace of its own, in which the controller manager has made what it makes."""
-    name = f"informer-{next(NAMES)}-{id(api)}"
-    create_namespace(api, name)
-    yield name
-    api.delete("namespaces", name)
-
-
-def create_namespace(api: KubeApi, name: str) -> None:
-    api.create("namespaces", {"metadata": {"name": name}})
-    cluster.wait_for(
-        api, "kube-root-ca.crt", lambda made: made is not None, namespace=name, plural="configmaps"
-    )
+def place(furnished: str) -> str:
+    return furnished
 
 
 def config_map(place: str, name: str, **data: str) -> dict[str, Any]:
@@ -160,11 +124,15 @@ def value(obj: ConfigMap | None) -> str | None:
 
 
 async def test_namespaces(
-    client: kube_client.Client, api: KubeApi, proxy: ApiProxy, place: str
+    client: kube_client.Client,
+    management: ControlPlane,
+    api: KubeApi,
+    proxy: ApiProxy,
+    place: str,
 ) -> None:
     """Several namespaces feed one cache; a relist of one leaves the other's objects alone."""
-    other = f"{place}-other"
-    create_namespace(api, other)
+    other = planes.new_namespace(management)
+    planes.wait_furnished(api, other)
     api.create("configmaps", config_map(place, "a", v="1"))
     api.create("configmaps", config_map(other, "b", v="1"))
     async with following(of_place(client, place, other)) as seen:
@@ -179,7 +147,6 @@ async def test_namespaces(
         assert ["a"] == seen.names(place)
         assert [Key(other, "b")] == [d.key for d in seen.deltas]
         assert 3 == len(lists(proxy))
-    api.delete("namespaces", other)
 
 
 async def test_missed_deletion_is_delivered(

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import datetime as dt
 import itertools
-import pathlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
 from dpucluster.kube import kinds
+from dpucluster.localplane.plane import ControlPlane
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import lease
 from dpucluster.runtime import metrics as runtime_metrics
@@ -27,27 +27,9 @@ DURATION, DEADLINE, RETRY = 3.0, 2.0, 0.25
 NAMES = itertools.count()
 
 
-class Plane(Protocol):
-    """What is used of the ``management`` fixture."""
-
-    kubeconfig: pathlib.Path
-
-
 @pytest.fixture
-def proxy(management: Plane) -> Iterator[ApiProxy]:
+def other_proxy(management: ControlPlane) -> Iterator[ApiProxy]:
     with ApiProxy(management.kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture
-def other_proxy(management: Plane) -> Iterator[ApiProxy]:
-    with ApiProxy(management.kubeconfig) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(proxy: ApiProxy) -> AsyncIterator[kube_client.Client]:
-    async with clients.through(proxy) as running:
         yield running
 
 
@@ -58,7 +40,7 @@ async def other_client(other_proxy: ApiProxy) -> AsyncIterator[kube_client.Clien
 
 
 @pytest.fixture
-def name(management: Plane) -> Iterator[str]:
+def name(management: ControlPlane) -> Iterator[str]:
     """A Lease of its own."""
     api = KubeApi(management.kubeconfig)
     unique = f"lease-{next(NAMES)}-{id(api)}"

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dpucluster.localplane import etcd, install, plane
+from tests.support import cluster
+from tests.support.kubeapi import KubeApi
 
 
 class Tenants:
@@ -60,6 +62,14 @@ def new_namespace(management: plane.ControlPlane) -> str:
     name = f"test-{uuid.uuid4().hex[:10]}"
     install.apply_namespace(management.endpoint, name)
     return name
+
+
+def wait_furnished(api: KubeApi, namespace: str) -> None:
+    """Return when the controller manager has made what it makes in every namespace."""
+    for plural, name in {"configmaps": "kube-root-ca.crt", "serviceaccounts": "default"}.items():
+        cluster.wait_for(
+            api, name, lambda made: made is not None, namespace=namespace, plural=plural
+        )
 
 
 def scratch(directory: Path) -> Iterator[Path]:
