@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-import itertools
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -18,13 +18,15 @@ from dpucluster.localplane.plane import ControlPlane
 from dpucluster.runtime import clock as clocks
 from dpucluster.runtime import lease
 from dpucluster.runtime import metrics as runtime_metrics
-from tests.support import clients
-from tests.support.kubeapi import KubeApi
+from tests.support import clients, journal
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 
-DURATION, DEADLINE, RETRY = 3.0, 2.0, 0.25
-"""Short, so that a test takes seconds; their proportions are those of the defaults."""
-NAMES = itertools.count()
+DURATION = 6.0
+TIMING: dict[str, Any] = {"lease_duration": DURATION, "renew_deadline": 4.5, "retry_period": 0.25}
+"""Short, so that what has to run out does so in seconds, and long enough for a busy machine."""
+LASTING: dict[str, Any] = {"lease_duration": 900.0, "renew_deadline": 600.0, "retry_period": 0.25}
+"""Who waits for such a Lease to run out waits longer than any test does."""
 
 
 @pytest.fixture
@@ -40,13 +42,9 @@ async def other_client(other_proxy: ApiProxy) -> AsyncIterator[kube_client.Clien
 
 
 @pytest.fixture
-def name(management: ControlPlane) -> Iterator[str]:
+def name() -> str:
     """A Lease of its own."""
-    api = KubeApi(management.kubeconfig)
-    unique = f"lease-{next(NAMES)}-{id(api)}"
-    yield unique
-    api.delete("leases", unique, "default")
-    api.close()
+    return f"lease-{uuid.uuid4().hex[:10]}"
 
 
 class Skewed(clocks.SystemClock):
@@ -100,11 +98,8 @@ class Candidate:
             name=name,
             namespace="default",
             identity=identity,
-            lease_duration=DURATION,
-            renew_deadline=DEADLINE,
-            retry_period=RETRY,
             metrics=self.metrics,
-            **options,
+            **{**TIMING, **options},
         )
 
     def started(self) -> None:
@@ -150,7 +145,7 @@ async def never_both(one: Candidate, other: Candidate, seconds: float) -> None:
 
 async def until_led_by(one: Candidate, other: Candidate) -> None:
     """Wait until ``one`` leads; the two never do at the same moment."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             leading = [c for c in (one, other) if c.leads]
             assert len(leading) <= 1
@@ -178,10 +173,11 @@ async def test_what_is_written(client: kube_client.Client, name: str) -> None:
     """The Lease carries what client-go's elector and kubectl read; only renewTime moves on."""
     async with Candidate(client, name, "one").running() as one:
         await clients.eventually(lambda: one.leads)
-        first = await read(client, name)
-        await asyncio.sleep(1)
-        later = await read(client, name)
-    assert ("one", 3, 0) == (
+        first = later = await read(client, name)
+        while first.renew_time == later.renew_time:
+            await asyncio.sleep(0.1)
+            later = await read(client, name)
+    assert ("one", 6, 0) == (
         first.holder_identity,
         first.lease_duration_seconds,
         first.lease_transitions,
@@ -194,7 +190,7 @@ async def test_what_is_written(client: kube_client.Client, name: str) -> None:
 
 async def test_release_hands_over_at_once(client: kube_client.Client, name: str) -> None:
     """Stopping releases the Lease after on_stopped, and the other one need not wait it out."""
-    one, two = Candidate(client, name, "one"), Candidate(client, name, "two")
+    one, two = (Candidate(client, name, who, **LASTING) for who in ("one", "two"))
     async with two.running():
         await clients.eventually(lambda: two.leads)
     async with one.running():
@@ -205,7 +201,7 @@ async def test_release_hands_over_at_once(client: kube_client.Client, name: str)
     async with waiting:
         assert ["started", "stopped"] == one.history
         assert "" == ((await read(client, name)).holder_identity or "") or two.leads
-        await clients.eventually(lambda: two.leads, within=DURATION / 2)
+        await clients.eventually(lambda: two.leads)
         assert 2 == (await read(client, name)).lease_transitions
 
 
@@ -214,10 +210,11 @@ async def test_stopped_while_taking_the_lease(
 ) -> None:
     """A Lease that was got by a write without an answer is released, too; nobody waits it out."""
     proxy.lose_reply(method="POST", path="leases")
-    one, two = Candidate(client, name, "one"), Candidate(client, name, "two")
+    one = Candidate(client, name, "one", **{**LASTING, "retry_period": 300.0})
+    two = Candidate(client, name, "two", **LASTING)
     async with one.running():
-        await clients.eventually(lambda: bool(proxy.requests("POST", "leases")))
-        await asyncio.sleep(RETRY / 5)
+        await clients.eventually(lambda: bool(proxy.requests("POST", "leases", status=journal.CUT)))
+        await clients.eventually(lambda: one.elector._is_unsure)
     assert "" == ((await read(client, name)).holder_identity or "")
     async with two.running():
         await clients.eventually(lambda: two.leads)
@@ -237,12 +234,12 @@ async def test_stopped_while_another_one_leads(client: kube_client.Client, name:
 
 async def test_restart_with_the_same_identity(client: kube_client.Client, name: str) -> None:
     """A container that is started again in its pod goes on at once, also after a kill."""
-    one = Candidate(client, name, "pod", kind=Killed)
+    one = Candidate(client, name, "pod", kind=Killed, **LASTING)
     async with one.running():
         await clients.eventually(lambda: one.leads)
-    again = Candidate(client, name, "pod")
+    again = Candidate(client, name, "pod", **LASTING)
     async with again.running():
-        await clients.eventually(lambda: again.leads, within=DURATION / 2)
+        await clients.eventually(lambda: again.leads)
         assert 0 == (await read(client, name)).lease_transitions
 
 
@@ -332,22 +329,29 @@ async def test_api_silent(
             assert ["started", "stopped"] == one.history
 
 
+def renewals(proxy: ApiProxy) -> list[int]:
+    """The statuses of all renewals so far."""
+    return [seen.status for seen in proxy.requests("PATCH", "leases")]
+
+
 async def test_short_trouble(client: kube_client.Client, proxy: ApiProxy, name: str) -> None:
     """Some failing renewals within the deadline cost nothing."""
-    async with Candidate(client, name, "one").running() as one:
+    async with Candidate(client, name, "one", **LASTING).running() as one:
         await clients.eventually(lambda: one.leads)
-        proxy.answer(500, times=3, path="leases")
-        await asyncio.sleep(DEADLINE + 1)
+        fault = proxy.answer(500, times=3, path="leases")
+        await clients.eventually(lambda: fault.times == 0 and [200, 200] == renewals(proxy)[-2:])
         assert one.leads
         assert ["started"] == one.history
 
 
 async def test_lost_reply(client: kube_client.Client, proxy: ApiProxy, name: str) -> None:
     """A renewal that was done but whose reply was lost is a conflict at the next one, no more."""
-    async with Candidate(client, name, "one").running() as one:
+    async with Candidate(client, name, "one", **LASTING).running() as one:
         await clients.eventually(lambda: one.leads)
         proxy.lose_reply(method="PATCH", path="leases")
-        await asyncio.sleep(DEADLINE + 1)
+        await clients.eventually(
+            lambda: journal.CUT in renewals(proxy) and [200, 200] == renewals(proxy)[-2:]
+        )
         assert one.leads
         assert ["started"] == one.history
 
