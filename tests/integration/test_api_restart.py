@@ -8,18 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dpucluster.localplane.plane import ControlPlane
-from tests.support import cluster
+from tests.support import chaos, cluster
 from tests.support.adopted import Adopted
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 
-ELECTION = (
-    "--leader-elect-lease-duration=6s",
-    "--leader-elect-renew-deadline=4s",
-    "--leader-elect-retry-period=1s",
-)
-AWAY = 6.0
-"""Seconds, longer than the renew deadline: leadership is lost and has to be won again."""
+FLAGS = (*chaos.ELECTION, chaos.STEADY)
 
 
 def restart(plane: ControlPlane) -> None:
@@ -28,13 +22,13 @@ def restart(plane: ControlPlane) -> None:
 
 def stop_for_long(plane: ControlPlane) -> None:
     plane.stop()
-    time.sleep(AWAY)
+    time.sleep(chaos.DOWNTIME)
     plane.start()
 
 
 def freeze(plane: ControlPlane) -> None:
     with plane.frozen():
-        time.sleep(AWAY)
+        time.sleep(chaos.DOWNTIME)
 
 
 def ready_since(api: KubeApi, clusters: Adopted) -> dict[str, str]:
@@ -58,7 +52,7 @@ def test_the_api_server_goes_away(
     old = Adopted(api, cluster.NAMESPACE, shared_tenant, 4, "old")
     log = tmp_path / "run.log"
     running = Controllers(
-        own_management.kubeconfig, log, "static", "lifecycle", "--probe-interval=2s", *ELECTION
+        own_management.kubeconfig, log, "static", "lifecycle", "--probe-interval=2s", *FLAGS
     )
     outages: list[Callable[[ControlPlane], None]] = [restart, stop_for_long, freeze]
     with contextlib.closing(api), running:

@@ -25,8 +25,6 @@ from tests.support.tcp_proxy import TcpProxy
 
 STEADY = 6
 """Clusters that are Ready all the time and must not notice anything."""
-DOWNTIME = 6.0
-"""Seconds: longer than the renew deadline, so leadership is lost, too."""
 WARM = 10
 """Requests a second: two Leases that are tried twice a second, and two watches that back off,
 make about five."""
@@ -56,7 +54,7 @@ def scene_of(
     management: ControlPlane, namespace: str, tenant: ControlPlane, directory: Path
 ) -> Iterator[Scene]:
     """A scene that is at peace; whatever happens in it, ``steady`` may not fall."""
-    flags = (*chaos.scoped(namespace), f"--probe-interval={PROBE_INTERVAL}s")
+    flags = (*chaos.scoped(namespace), f"--probe-interval={PROBE_INTERVAL}s", chaos.STEADY)
     with (
         contextlib.closing(KubeApi(management.kubeconfig)) as api,
         ApiProxy(management.kubeconfig) as proxy,
@@ -97,7 +95,7 @@ def test_a_restarted_api_server_is_no_event(
         audit.mark()
         mark = journal.now()
         own_management.stop()
-        time.sleep(DOWNTIME)
+        time.sleep(chaos.DOWNTIME)
         in_vain, seconds = scene.proxy.requests(since=mark), journal.now() - mark
         own_management.start()
         doomed.delete()

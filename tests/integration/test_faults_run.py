@@ -17,7 +17,7 @@ import pytest
 
 from dpucluster.api import contract
 from dpucluster.localplane.plane import ControlPlane
-from tests.support import cluster, journal, planes
+from tests.support import chaos, cluster, journal, planes
 from tests.support.adopted import Adopted
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
@@ -26,11 +26,7 @@ from tests.support.proxy import ApiProxy
 
 OLD = 5
 """Clusters that are Ready before the trouble begins."""
-ELECTION = (
-    "--leader-elect-lease-duration=9s",
-    "--leader-elect-renew-deadline=6s",
-    "--leader-elect-retry-period=1s",
-)
+ELECTION = (*chaos.ELECTION, "--leader-elect-retry-period=1s", chaos.STEADY)
 CLUSTERS = "/dpuclusters"
 LOST = "lost leadership"
 TROUBLE = 4.0

@@ -28,11 +28,15 @@ from tests.support.kubeapi import KubeApi
 from tests.support.patience import PATIENCE
 
 ELECTION = (
-    "--leader-elect-lease-duration=5s",
-    "--leader-elect-renew-deadline=3500ms",
+    "--leader-elect-lease-duration=9s",
+    "--leader-elect-renew-deadline=6s",
     "--leader-elect-retry-period=500ms",
 )
-"""Short, so that tests are; their proportions are about those of the defaults."""
+"""Shorter than the defaults, so that tests are; a machine may hang for five seconds."""
+DOWNTIME = 8.0
+"""Seconds, longer than that renew deadline: leadership is lost and has to be won again."""
+STEADY = "--probe-timeout=60s"
+"""Where the health of tenants is not what is tested, a busy machine makes none of them ill."""
 FINALIZERS = {contract.FINALIZER_LIFECYCLE, contract.FINALIZER_MANAGER}
 KILL_WITHIN = 3.0
 """Seconds after the churn began: it and what it causes take about as long."""
