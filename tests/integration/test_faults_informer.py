@@ -18,6 +18,7 @@ from dpucluster.kube.resource import Resource
 from dpucluster.runtime import informer
 from tests.support import clients, journal
 from tests.support.kubeapi import KubeApi
+from tests.support.patience import PATIENCE
 from tests.support.proxy import ApiProxy
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ class Followed:
         values = self.informer.values()
         return {o.metadata.name: o.metadata.resource_version for o in values}
 
-    async def converges(self, within: float = 30.0) -> None:
+    async def converges(self, within: float = PATIENCE) -> None:
         """Return when the cache is as the server is (nobody writes meanwhile)."""
         end = asyncio.get_running_loop().time() + within
         while (truth := await self.truth()) != self.cached():
@@ -119,7 +120,7 @@ async def running(unstarted: Followed, proxy: ApiProxy) -> AsyncIterator[Followe
     """An informer that runs; whether it is synced is up to the faults."""
     followed = unstarted
     secret = clients.through(proxy).connection
-    async with Impatient(secret, timeout=3 * SILENCE) as client:
+    async with Impatient(secret, timeout=6 * SILENCE) as client:
         followed.start(client)
         task = asyncio.create_task(followed.informer.run())
         yield followed
@@ -233,7 +234,7 @@ async def test_no_hot_loop(followed: Followed, fault: str) -> None:
     proxy.cut_watches()
     await followed.delete("one")
     await asyncio.sleep(5)
-    seen = proxy.requests("GET", PATH, since=mark)
+    seen = proxy.requests("GET", PATH, since=mark, until=mark + 5)
     assert COOL >= len([s for s in seen if s.is_watch])
     assert COOL >= len([s for s in seen if s.is_list])
     proxy.clear()
@@ -286,7 +287,7 @@ async def test_everything_at_once(followed: Followed, seed: int) -> None:
         if number >= 5 and number % 2:
             await followed.delete(f"storm-{number - 5}")
         await asyncio.sleep(0.1)
-    await followed.converges(within=60)
+    await followed.converges()
     deleted = {f"storm-{n - 5}" for n in range(5, 60, 2)}
     heard = {name for name, told in followed.told.items() if "new" in told}
     assert all(followed.told[name][-1] == "gone" for name in deleted & heard)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import math
 import re
 import threading
 import time
@@ -73,13 +74,16 @@ class Journal:
         watch: bool | None = None,
         status: int | None = None,
         since: float = 0.0,
+        until: float = math.inf,
     ) -> list[Seen]:
         """The requests that match, oldest first."""
         match = Match(method, path, watch)
         with self._lock:
             seen = list(self._seen)
         return [
-            s for s in seen if s.at >= since and status in {None, s.status} and match.accepts(s)
+            s
+            for s in seen
+            if since <= s.at <= until and status in {None, s.status} and match.accepts(s)
         ]
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import pathlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -94,9 +95,12 @@ class ApiProxy(background.Served):
         watch: bool | None = None,
         status: int | None = None,
         since: float = 0.0,
+        until: float = math.inf,
     ) -> list[journal.Seen]:
         """The requests that match, oldest first (``path`` is searched; query not included)."""
-        return self._journal.select(method, path, watch=watch, status=status, since=since)
+        return self._journal.select(
+            method, path, watch=watch, status=status, since=since, until=until
+        )
 
     @property
     def open_watches(self) -> int:
