@@ -29,8 +29,9 @@ from tests.support.watchlog import Seen, WatchLog
 
 INTERVAL = 5.0
 ROLES = ("lifecycle", "static", f"--probe-interval={INTERVAL:g}s")
-MARGIN = 10.0
-"""Seconds that a busy machine may add to any budget."""
+MARGIN = 30.0
+"""Seconds that a busy machine may add to any budget. The budgets themselves are proved with a clock
+that stands still (``test_health``, ``test_tenant_watcher``); here, that nothing breaks them."""
 DEAD = INTERVAL + 10.0
 BLACK_HOLE = INTERVAL + 20.0
 BLIP = 5.0
@@ -241,7 +242,11 @@ def test_black_holes_do_not_delay_others_on_their_way(story: Story) -> None:
     """Healthy clusters created together with 20 black holes are Ready as soon as without them."""
     alone = max(story.way(f"alone-{name}") for name in HEALTHY)
     among = max(story.way(f"among-{name}") for name in HEALTHY)
-    assert among <= 3 * alone + 2.0, (alone, among)  # one probe of a black hole takes 5 s
+    # One probe of a black hole takes 5 s: who is Ready before the first has its verdict, or as fast
+    # as if it had been alone, did not wait for it.
+    last = max(story.ready(f"among-{name}").at for name in HEALTHY)
+    verdicts = [story.log.wait(name, scene.is_down("Timeout"), timeout=0).at for name in HOLES]
+    assert among <= 3 * alone + 2.0 or last <= min(verdicts), (alone, among, last, verdicts)
 
 
 def test_black_holes_time_out(story: Story) -> None:
@@ -256,7 +261,8 @@ def test_others_are_not_disturbed(story: Story) -> None:
     accepted = story.proxies["steady"].accepted
     times = [story.began, *(t for t in accepted if story.began < t < story.ended), story.ended]
     gaps = [later - sooner for sooner, later in itertools.pairwise(times)]
-    assert max(gaps) <= 2 * INTERVAL
+    assert len(gaps) >= (story.ended - story.began) / (2 * INTERVAL)
+    assert max(gaps) <= 2 * INTERVAL + MARGIN
     for name in ("steady", *(f"alone-{n}" for n in HEALTHY), *(f"among-{n}" for n in HEALTHY)):
         assert [] == story.losses(name)
         assert [] == story.log.select(name, since=story.began)
