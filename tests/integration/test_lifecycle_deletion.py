@@ -13,7 +13,7 @@ import yaml
 
 from dpucluster.localplane import install
 from dpucluster.localplane.plane import ControlPlane
-from tests.support import cluster, planes, scene
+from tests.support import chaos, cluster, planes, scene
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
@@ -52,7 +52,7 @@ def user(management: ControlPlane, namespace: str) -> Iterator[Scene]:
 def controllers_of(management: ControlPlane, user: Scene, log: Path, *roles: str) -> Controllers:
     """These roles, for the user's namespace only."""
     where = (f"--namespace={user.namespace}", f"--leader-elect-namespace={user.namespace}")
-    return Controllers(management.kubeconfig, log, *roles, INTERVAL, *where)
+    return Controllers(management.kubeconfig, log, *roles, INTERVAL, chaos.STEADY, *where)
 
 
 def dpu(name: str, namespace: str, of: Scene, cluster_name: str) -> dict[str, Any]:

@@ -17,13 +17,13 @@ import yaml
 from dpucluster.localplane import etcd as storage
 from dpucluster.localplane import install
 from dpucluster.localplane.plane import ControlPlane
-from tests.support import cluster, planes, scene
+from tests.support import chaos, cluster, planes, scene
 from tests.support.audit import AuditLog, Entry
 from tests.support.controllers import Controllers
 from tests.support.kubeapi import KubeApi
 from tests.support.scene import Scene
 
-ROLES = ("lifecycle", "static", "--probe-interval=10m")
+ROLES = ("lifecycle", "static", "--probe-interval=10m", chaos.STEADY)
 NODES = 3
 QUIET = 3.0
 """Seconds in which a controller that wants to write would have done so."""

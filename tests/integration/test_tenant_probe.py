@@ -58,10 +58,11 @@ async def verdict(case: corpus.Case) -> tuple[str, Problem | None]:
     found = await asyncio.to_thread(diagnose, case)
     if found.problem is not None:
         return "Created", found.problem
-    return "Ready", (await probe(found)).problem
+    is_silent = case.reason == "Timeout"  # all others answer, however long a busy machine takes
+    return "Ready", (await probe(found, 5.0 if is_silent else PATIENCE)).problem
 
 
-async def probe(found: Diagnosis, seconds: float = 5.0) -> ProbeResult:
+async def probe(found: Diagnosis, seconds: float) -> ProbeResult:
     connection = TenantConnection(found, options=ProbeOptions(timeout=seconds), clock=clocks.SYSTEM)
     try:
         return await connection.probe()
@@ -105,17 +106,17 @@ async def test_names_that_hang_delay_nobody(
     def stuck(host: Any, *args: Any, **options: Any) -> Any:
         if str(host).endswith("silent.example"):
             asked.append(host)
-            release.wait(60)
+            release.wait(PATIENCE)
             raise socket.gaierror(socket.EAI_AGAIN, "no name server")
         return lookup(host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", stuck)
     good = tenant_of(ground, kc.cluster(ground.good)["server"].replace("127.0.0.1", "localhost"))
     silent = [tenant_of(ground, f"https://t{n}.silent.example:6443") for n in range(50)]
-    waiting = [asyncio.create_task(probe(found, seconds=1)) for found in silent]
+    waiting = [asyncio.create_task(probe(found, seconds=4)) for found in silent]
     try:
         await asyncio.sleep(0)
-        assert (await probe(good, seconds=60)).ok
+        assert (await probe(good, seconds=PATIENCE)).ok
         results = await asyncio.gather(*waiting)
         reasons = {result.problem.reason for result in results if result.problem}
         assert {"Timeout"} == reasons

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dpucluster.localplane.plane import ControlPlane
+from tests.support import chaos
 from tests.support.adopted import Adopted
 from tests.support.audit import AuditLog, Entry
 from tests.support.controllers import Controllers
@@ -20,7 +21,7 @@ from tests.support.kubeapi import KubeApi
 COUNT = 12
 QUIET = [20.0, pytest.param(60.0, marks=pytest.mark.soak)]
 """Seconds: ten probe intervals of the processes here, or thirty."""
-ROLES = ("lifecycle", "static", "--probe-interval=2s")
+ROLES = ("lifecycle", "static", "--probe-interval=2s", chaos.STEADY)
 AGENT = "dpucluster/"
 ALREADY_TOLD = 409
 """A warning that still holds after a restart has the same Event name: nothing new is stored."""
