@@ -29,7 +29,7 @@ if [ -n "$FAKE_HANG" ]; then
   echo "$$ $!" > "$FAKE_LOG/pids.new"; mv "$FAKE_LOG/pids.new" "$FAKE_LOG/pids"
   wait
 fi
-sleep "${FAKE_SECONDS:-0}"
+until [ -z "$FAKE_GATE" ] || [ -e "$FAKE_GATE" ]; do sleep 0.05; done
 printf '#!/bin/sh\\necho built\\n' > "$2"
 """
 
@@ -129,13 +129,17 @@ def test_failed_build_is_told(env: dict[str, str]) -> None:
 
 def test_two_processes_build_once(env: dict[str, str], tmp_path: Path) -> None:
     """The second process says that it waits for the first, and takes what that one made."""
-    first = start("etcd", env | {"FAKE_SECONDS": "2"})
+    gate = tmp_path / "gate"
+    first = start("etcd", env | {"FAKE_GATE": str(gate)})
     wait_for((tmp_path / "arguments").exists)
-    second = start("etcd", env | {"FAKE_SECONDS": "2"})
+    second = start("etcd", env)
+    assert second.stderr is not None
+    told = second.stderr.readline()
+    gate.touch()
     answers = [process.communicate(timeout=PATIENCE) for process in (first, second)]
     assert [0, 0] == [first.returncode, second.returncode]
     assert answers[0][0] == answers[1][0]
-    assert f"waiting for process {first.pid}, which gets the control-plane" in answers[1][1]
+    assert f"waiting for process {first.pid}, which gets the control-plane" in told
     assert len((tmp_path / "arguments").read_text().splitlines()) == 1
 
 

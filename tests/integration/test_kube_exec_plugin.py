@@ -212,9 +212,13 @@ async def test_failures(tmp_path: Path, body: str, hint: str) -> None:
 
 async def test_hanging_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that cannot ask anybody and does not end is ended."""
-    monkeypatch.setattr(exec_plugin, "TIME_LIMIT", 1.0)
     program(tmp_path, "open('pid', 'w').write(str(os.getpid())); time.sleep(600)")
     monkeypatch.chdir(tmp_path)
-    assert "did not end within 1 s" in await refused(plugin(tmp_path))
+    pid = tmp_path / "pid"
+    for limit in (1.0, 4.0, 16.0, 64.0):  # the first will do, unless the machine is very busy
+        monkeypatch.setattr(exec_plugin, "TIME_LIMIT", limit)
+        assert f"did not end within {limit:g} s" in await refused(plugin(tmp_path))
+        if pid.exists() and pid.read_text():
+            break
     with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "pid").read_text()), 0)
+        os.kill(int(pid.read_text()), 0)

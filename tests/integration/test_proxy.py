@@ -145,6 +145,7 @@ def test_freezes_existing_connections_only(proxy: ApiProxy, api: KubeApi) -> Non
         api.list("namespaces")
         proxy.freeze()
         frozen = Call(api)
+        cluster.wait_until(lambda: len(proxy.requests(watch=False)), lambda n: n == 2)
         assert not frozen.is_done(0.5)
         assert Call(api).is_done(PATIENCE)
         proxy.clear()
@@ -165,6 +166,7 @@ def test_holds_everything_until_released(proxy: ApiProxy, api: KubeApi) -> None:
     """Nothing is forwarded while the gate is held; everything is when it opens."""
     with proxy.held():
         call = Call(api)
+        cluster.wait_until(lambda: len(proxy.requests()), bool)
         assert not call.is_done(0.5)
         assert {("GET", "/api/v1/namespaces", journal.PENDING): 1} == journal.table(
             proxy.requests()

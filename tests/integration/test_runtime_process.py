@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -91,21 +90,19 @@ def test_first_signal_drains(programs: list[Program], number: signal.Signals) ->
 @pytest.mark.parametrize(("number", "wanted"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_second_signal_leaves(programs: list[Program], number: signal.Signals, wanted: int) -> None:
     """A second signal ends the program at once, whatever it still does."""
-    program = Program("await asyncio.sleep(60)", drain=60)
+    program = Program("await asyncio.sleep(3600)", drain=3600)
     programs.append(program)
     program.child.send_signal(signal.SIGTERM)
     program.read_until("stopping")
-    sent = time.monotonic()
     program.child.send_signal(number)
     code, text = program.end()
     assert wanted == code
     assert "ended" not in text
-    assert time.monotonic() - sent < 20
 
 
 def test_drain_is_limited(programs: list[Program]) -> None:
     """A program that does not end in time is cancelled, and that is said."""
-    program = Program("await asyncio.sleep(60)", drain=0.3)
+    program = Program("await asyncio.sleep(3600)", drain=0.3)
     programs.append(program)
     program.child.send_signal(signal.SIGTERM)
     code, text = program.end()
