@@ -8,8 +8,8 @@ UV_VERSION := 0.13.9
 UV := .tools/uv/bin/uv
 BIN := .venv/bin
 ARGS ?=
-# tests side by side, each worker on control planes of its own (about 700 MB each); 0: one by one
-WORKERS ?= 0
+# tests side by side, each worker on control planes of its own (tests/conftest.py); 0: one by one
+WORKERS ?= auto
 export UV_NO_PROGRESS := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 # no configuration of the machine's own may change what is installed

@@ -7,6 +7,7 @@ the test). All ports are free ones.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -36,6 +37,19 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("everyday")
+
+MOST_WORKERS = 6
+"""More of them have nothing to do: the longest file is about a sixth of everything."""
+WORKER_GIB = 1.0
+"""Memory of one: an etcd, two API servers, controllers, itself; some tests start a few more."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: one more than there are cores, for tests mostly wait, as far as memory goes."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    memory = {name: int(rest.split()[0]) / 2**20 for name, rest in (s.split(":") for s in lines)}
+    cores = len(os.sched_getaffinity(0))
+    return max(1, min(cores + 1, int(memory["MemAvailable"] / WORKER_GIB), MOST_WORKERS))
 
 
 @pytest.fixture(scope="session")
