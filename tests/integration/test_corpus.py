@@ -54,12 +54,6 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def zoo() -> Iterator[Zoo]:
-    with Zoo() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def cases(shared_tenant: ControlPlane, zoo: Zoo) -> list[corpus.Case]:
     good = yaml.safe_load(shared_tenant.client_kubeconfig())
     powerless = yaml.safe_load(shared_tenant.client_kubeconfig(user="nobody", groups=()))

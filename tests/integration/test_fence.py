@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-import uvloop
 
 from dpucluster import errors
 from dpucluster.api.meta import ObjectMeta
@@ -20,7 +19,6 @@ from dpucluster.runtime import events
 from tests.support import clients, loops
 from tests.support.proxy import ApiProxy
 
-LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 BIG = {"metadata": {"annotations": {"example.com/text": "x" * 2000}}}
 
 
@@ -35,7 +33,7 @@ def objects_at(call: int) -> Callable[[], None]:
     return guard
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize("call", [1, 2])
 def test_what_the_guard_refuses_never_arrives(proxy: ApiProxy, loop: str, call: int) -> None:
     """Refused before it is written, or when all of it is: no byte of the write goes out."""
@@ -52,7 +50,7 @@ def test_what_the_guard_refuses_never_arrives(proxy: ApiProxy, loop: str, call: 
             await client.get(kinds.NAMESPACES, "default")  # a reset connection is replaced
             return found
 
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         found = runner.run(write())
     assert [errors.LeadershipLost] * 3 == [type(error) for error in found]
     assert {"GET"} == {seen.method for seen in proxy.requests()}
@@ -65,7 +63,7 @@ async def _outcome(write: Any) -> Any:
         return error
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 def test_the_fence_costs_no_time(proxy: ApiProxy, loop: str) -> None:
     """What the guard lets pass goes at once: it does not wait for the kernel's 200 ms."""
 
@@ -82,7 +80,7 @@ def test_the_fence_costs_no_time(proxy: ApiProxy, loop: str) -> None:
         with_fence, without = map(statistics.median, zip(*both, strict=True))
         return with_fence, without
 
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         with_fence, without = runner.run(by_turns())
     assert with_fence < without + 0.1
 

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import uvloop
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
@@ -22,17 +21,6 @@ from tests.support import certificates, clients, loops
 from tests.support.patience import PATIENCE
 from tests.support.proxy import TOKEN, ApiProxy
 from tests.support.zoo import Zoo
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
-
-
-@pytest.fixture(scope="module")
-def zoo() -> Iterator[Zoo]:
-    with Zoo() as running:
-        yield running
 
 
 @contextlib.contextmanager
@@ -71,7 +59,7 @@ async def _asked(target: connection.Connection, seconds: float = PATIENCE) -> er
 
 def asked(loop: str, target: connection.Connection, seconds: float = PATIENCE) -> Exception:
     """What ``GET /readyz`` fails with, on either kind of event loop."""
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         return runner.run(_asked(target, seconds))
 
 
@@ -87,7 +75,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize(("name", "kind", "text"), REFUSED, ids=[r[0] for r in REFUSED])
 def test_refused(
     zoo: Zoo, loop: str, name: str, kind: type[errors.TransportError], text: str
@@ -99,7 +87,7 @@ def test_refused(
     assert zoo.url(name) in str(error)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize("name", ["black-hole", "silent", "drip"])
 def test_silence(zoo: Zoo, loop: str, name: str) -> None:
     """A server that says nothing, or never enough, costs the time given and no more."""
@@ -123,7 +111,7 @@ async def test_redirects_stay_here(zoo: Zoo) -> None:
         assert (await client.raw("GET", "/readyz")).status in {301, 302, 307, 308}
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 def test_our_certificate_is_refused(loop: str) -> None:
     """A server that wants another client certificate, or any, is told apart from a bad server."""
     authority = certificates.Authority()

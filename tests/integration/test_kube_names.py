@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvloop
 
 from dpucluster import errors
 from dpucluster.kube import client as kube_client
@@ -16,17 +15,6 @@ from dpucluster.kube import connection, kinds
 from tests.support import loops
 from tests.support.patience import PATIENCE
 from tests.support.zoo import Zoo
-
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
-
-
-@pytest.fixture(scope="module")
-def zoo() -> Iterator[Zoo]:
-    with Zoo() as running:
-        yield running
 
 
 async def _ask(client: kube_client.Client, kind: str) -> Any:
@@ -37,7 +25,7 @@ async def _ask(client: kube_client.Client, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["request", "watch"])
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize("call", ["aclose", "disconnect"])
 def test_closed_at_any_moment(zoo: Zoo, loop: str, kind: str, call: str) -> None:
     """Whoever is closed or disconnected in the middle of a request gets an error of this project.
@@ -61,7 +49,7 @@ def test_closed_at_any_moment(zoo: Zoo, loop: str, kind: str, call: str) -> None
     async def cut() -> list[BaseException | None]:
         return [await cut_after(rounds) for rounds in [*range(12), *range(20, 200, 20)]]
 
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         found = runner.run(cut())
     assert {errors.ConnectFailed} >= {type(e) for e in found} - {type(None), errors.Unauthorized}
 
@@ -69,12 +57,12 @@ def test_closed_at_any_moment(zoo: Zoo, loop: str, kind: str, call: str) -> None
 NO_NAMES = [".", "..", ".foo", "a..b", "a" * 64, "\u3002", "XN--\u00fc.example", "a\0b"]
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize("name", NO_NAMES, ids=ascii)
 def test_names_that_are_none(zoo: Zoo, loop: str, name: str) -> None:
     """A name that no certificate can have fails the request, in place of switching checks off."""
     found = connection.Connection(zoo.url("wrong-san"), zoo.ca_pem, tls_server_name=name)
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         error = runner.run(_refused(found))
     assert errors.TlsFailed is type(error)
     assert f"tls-server-name {name!a} is no host name" in str(error)
@@ -88,7 +76,7 @@ async def _refused(target: connection.Connection) -> errors.DpuClusterError:
 
 
 @pytest.mark.parametrize("name", [".", ".foo", "a..b", "a" * 64, "\u3002"], ids=ascii)
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops.KINDS)
 @pytest.mark.parametrize("proxied", [False, True], ids=["direct", "proxied"])
 def test_addresses_that_are_none(loop: str, name: str, *, proxied: bool) -> None:
     """An address that no name server can know fails the request, also behind a proxy."""
@@ -98,7 +86,7 @@ def test_addresses_that_are_none(loop: str, name: str, *, proxied: bool) -> None
             url = proxy if proxied else ""
             return await _refused(connection.Connection(f"https://{name}:6443", proxy_url=url))
 
-    with loops.runner(LOOPS[loop]) as runner:
+    with loops.runner(loops.KINDS[loop]) as runner:
         error = runner.run(ask())
     assert errors.ConnectFailed is type(error)
     assert name in str(error)

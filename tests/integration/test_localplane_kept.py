@@ -8,22 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import pytest
 
 from dpucluster.localplane import files, ports, state
 from tests.support.patience import PATIENCE
 from tests.support.processes import Commands, eventually
-
-
-@pytest.fixture
-def commands(tmp_path: Path, binaries: Mapping[str, Path]) -> Iterator[Commands]:
-    made = Commands(tmp_path, binaries)
-    yield made
-    for pid in made.processes():
-        os.kill(pid, signal.SIGKILL)
 
 
 def shell(commands: Commands, script: str) -> str:

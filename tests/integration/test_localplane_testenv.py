@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from dpucluster.localplane import process, scratch, testenv
 from tests.support import processes
 from tests.support.patience import PATIENCE
 from tests.support.processes import Commands, eventually
-
-
-@pytest.fixture
-def commands(tmp_path: Path, binaries: Mapping[str, Path]) -> Iterator[Commands]:
-    made = Commands(tmp_path, binaries)
-    yield made
-    for pid in made.processes():
-        os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -292,41 +292,36 @@ async def test_skewed_wall_clocks(client: kube_client.Client, name: str, hours: 
         await clients.eventually(lambda: two.leads)
 
 
-async def test_api_away(
+TROUBLES: dict[str, Callable[[ApiProxy], object]] = {
+    "away": lambda proxy: proxy.refuse(),
+    "silent": lambda proxy: proxy.hang(times=999, path="leases"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_no_api(
     client: kube_client.Client,
     proxy: ApiProxy,
     other_client: kube_client.Client,
     name: str,
+    trouble: str,
 ) -> None:
-    """A leader cut off from the API stops before another one may start, and joins again later."""
+    """A leader cut off from the API stops before another one may start, and joins again later.
+
+    Also when the API accepts requests and never answers: no request may hold it up.
+    """
     one, two = Candidate(client, name, "one"), Candidate(other_client, name, "two")
     async with one.running():
         await clients.eventually(lambda: one.leads)
         async with two.running():
             await clients.eventually(lambda: two.elector.holder == "one")
-            proxy.refuse()
+            TROUBLES[trouble](proxy)
             await until_led_by(two, one)
             assert ["started", "stopped"] == one.history
             assert 0.0 == one.gauge
-            proxy.accept()
+            proxy.clear()
             await clients.eventually(lambda: one.elector.holder == "two")
         await clients.eventually(lambda: one.leads)
-
-
-async def test_api_silent(
-    client: kube_client.Client,
-    proxy: ApiProxy,
-    other_client: kube_client.Client,
-    name: str,
-) -> None:
-    """The same with an API that accepts requests and never answers: no request may hold it up."""
-    one, two = Candidate(client, name, "one"), Candidate(other_client, name, "two")
-    async with one.running():
-        await clients.eventually(lambda: one.leads)
-        async with two.running():
-            proxy.hang(times=999, path="leases")
-            await until_led_by(two, one)
-            assert ["started", "stopped"] == one.history
 
 
 def renewals(proxy: ApiProxy) -> list[int]:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,12 +24,6 @@ from tests.support import corpus
 from tests.support import kubeconfigs as kc
 from tests.support import zoo as animals
 from tests.support.patience import PATIENCE
-
-
-@pytest.fixture(scope="module")
-def zoo() -> Iterator[animals.Zoo]:
-    with animals.Zoo() as made:
-        yield made
 
 
 @pytest.fixture

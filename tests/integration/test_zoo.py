@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import urllib.parse
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,12 +14,6 @@ from tests.support.patience import PATIENCE
 from tests.support.zoo import Zoo
 
 BRIEF = 0.5
-
-
-@pytest.fixture(scope="module")
-def zoo() -> Iterator[Zoo]:
-    with Zoo() as running:
-        yield running
 
 
 def get(

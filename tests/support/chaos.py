@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from dpucluster.api import contract
@@ -204,14 +203,9 @@ class Kills:
         self.current.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         """End the last one."""
-        self.current.__exit__(kind, error, trace)
+        self.current.__exit__()
 
     def kill_some(self, limit: int) -> None:
         """Kill at a random moment and start the next; sometimes again while that one starts."""
@@ -327,12 +321,7 @@ class WatchLog:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_exc: object) -> None:
         """End."""
         self._stopping.set()
         self._thread.join(PATIENCE)

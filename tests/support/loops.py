@@ -6,6 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 
+import uvloop
+
+KINDS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+"""Makers of event loops: the product runs on either."""
+
 
 @contextlib.contextmanager
 def runner(factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.Runner]:
