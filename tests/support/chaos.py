@@ -37,6 +37,7 @@ DOWNTIME = 8.0
 STEADY = "--probe-timeout=60s"
 """Where the health of tenants is not what is tested, a busy machine makes none of them ill."""
 FINALIZERS = {contract.FINALIZER_LIFECYCLE, contract.FINALIZER_MANAGER}
+PROBE_INTERVAL = 5.0
 KILL_WITHIN = 3.0
 """Seconds after the churn began: it and what it causes take about as long."""
 KILL_AGAIN = 0.3
@@ -190,7 +191,8 @@ class Kills:
 
     def __post_init__(self) -> None:
         """Nothing runs yet."""
-        roles = ("lifecycle", "static", "--probe-interval=5s", *scoped(self.namespace))
+        interval = f"--probe-interval={PROBE_INTERVAL:g}s"
+        roles = ("lifecycle", "static", interval, *scoped(self.namespace))
         place = self.management.kubeconfig, self.directory / "run.log"
         self._kinds = (
             Controllers(*place, *roles),
@@ -244,17 +246,23 @@ def run_kills(
             fleet.delete()
             fleet.wait_converged()
             check_nothing_left(api, namespace)
-            assert 0 == connections(killed.current.pid, tenant.port)
+            cluster.wait_until(
+                lambda: connections(killed.current.pid, tenant.port), lambda open_: open_ == 0
+            )
             assert 0 == killed.current.stop()
         assert "Traceback" not in killed.current.text
 
 
-def check_still(fleet: Fleet, seconds: float = 2.0) -> None:
-    """Converged means that nobody writes any more."""
-    time.sleep(0.5)  # the last Event's look
-    before = fleet.versions()
-    time.sleep(seconds)
-    assert before == fleet.versions()
+def check_still(fleet: Fleet) -> None:
+    """Converged means that, a last look apart, nobody writes any more."""
+
+    def seen_twice(apart: float) -> bool:
+        before = fleet.versions()
+        time.sleep(apart)
+        return before == fleet.versions()
+
+    cluster.wait_until(lambda: seen_twice(1.0), bool, what="the last look")
+    assert seen_twice(PROBE_INTERVAL + 1.0)
 
 
 def check_nothing_left(api: KubeApi, namespace: str) -> None:
