@@ -127,6 +127,19 @@ async def test_result_without_a_signal() -> None:
         await process.run_until_signal(fails)
 
 
+async def test_aborted_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """What uvloop tells of a connection that was aborted is no error in the log; all else is."""
+    closed = RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed")
+
+    async def program(_stop: asyncio.Event) -> None:
+        tell = asyncio.get_running_loop().call_exception_handler
+        tell({"message": "Fatal error on SSL protocol", "exception": closed, "transport": None})
+        tell({"message": "another", "exception": RuntimeError("another")})
+
+    await process.run_until_signal(program)
+    assert ["another"] == [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+
+
 async def test_cancelled_run() -> None:
     """Cancelling the run cancels the program, and signals mean again what they meant before."""
     ended = asyncio.Event()

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ async def run_until_signal(main: Main, *, drain: float = DRAIN) -> None:
         What ``main`` raises, but not its cancellation after ``drain``.
     """
     stop = asyncio.Event()
-    with _signals(stop):
+    with _signals(stop), _loop_errors():
         program = asyncio.ensure_future(main(stop))
         stopping = asyncio.ensure_future(stop.wait())
         try:
@@ -89,6 +89,29 @@ def _on_signal(stop: asyncio.Event, number: signal.Signals) -> None:
         leave(128 + number)
     log.info("stopping", extra={"signal": number.name})
     stop.set()
+
+
+@contextlib.contextmanager
+def _loop_errors() -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(_on_loop_error)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(before)
+
+
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As asyncio does, but uvloop's surprise at an aborted connection is no error of anybody.
+
+    It writes once more to a TLS connection that it has closed itself, and calls that fatal. Whoever
+    used the connection was told of its end by an exception of his own.
+    """
+    if str(context.get("exception")).endswith("the handler is closed"):
+        log.debug("write to a closed connection", extra={"error": str(context["exception"])})
+    else:
+        loop.default_exception_handler(context)
 
 
 def leave(code: int) -> None:
