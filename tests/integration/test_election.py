@@ -29,7 +29,7 @@ STATIC = contract.lease_name(contract.COMPONENT_STATIC)
 OPERATOR = contract.lease_name(contract.COMPONENT_OPERATOR)
 CONFIG = "dpfoperatorconfig"
 LEASE_DURATION = 9.0
-"""Of ``chaos.ELECTION``."""
+"""Of ``chaos.CALM_ELECTION``."""
 LONG_ELECTION = (
     "--leader-elect-lease-duration=90s",
     "--leader-elect-renew-deadline=60s",
@@ -70,7 +70,9 @@ class Scene:
 
     def static(self, user: str) -> Controllers:
         """A replica with both roles of the static path, for this namespace."""
-        return self.replica(user, "lifecycle", "static", *chaos.scoped(self.namespace))
+        return self.replica(
+            user, "lifecycle", "static", *chaos.scoped(self.namespace, chaos.CALM_ELECTION)
+        )
 
     def fleet(self, prefix: str, count: int) -> chaos.Fleet:
         """``count`` clusters that are still to be created."""
@@ -212,7 +214,7 @@ def wait_phase(scene: Scene, prefix: str, wanted: str) -> None:
 
 def test_sigterm_hands_over_at_once(scene: Scene) -> None:
     """Asked to stop, the leader lets its Leases go: nobody waits for them to run out."""
-    roles = ("lifecycle", "static", *chaos.scoped(scene.namespace), *LONG_ELECTION)
+    roles = ("lifecycle", "static", *chaos.scoped(scene.namespace, LONG_ELECTION))
     one, two = scene.replica("one", *roles), scene.replica("two", *roles)
     with pair(one, two), chaos.WatchLog(scene.management.kubeconfig, scene.namespace) as watched:
         scene.converged("before", 3)
@@ -238,7 +240,7 @@ def config(scene: Scene) -> Iterator[cluster.Object]:
 def test_one_operator_writes_and_roles_follow(scene: Scene, config: cluster.Object) -> None:
     """Of two replicas one writes the config's status; a role switched off releases its Lease."""
     del config
-    flags = chaos.scoped(scene.namespace)
+    flags = chaos.scoped(scene.namespace, chaos.CALM_ELECTION)
     one, two = scene.replica("one", *flags), scene.replica("two", *flags)
     with pair(one, two, leases=3):
         wait_config(scene, "Ready", "True")
@@ -276,7 +278,7 @@ def proxied(scene: Scene) -> Iterator[tuple[ApiProxy, Controllers]]:
     """A process that leads behind a proxy; its Leases outlive every trouble of a test."""
     with ApiProxy(scene.management.kubeconfig) as proxy:
         kubeconfig = proxy.write_kubeconfig(scene.directory / "proxied.kubeconfig")
-        roles = ("lifecycle", "static", *chaos.scoped(scene.namespace), *LONG_ELECTION)
+        roles = ("lifecycle", "static", *chaos.scoped(scene.namespace, LONG_ELECTION))
         with Controllers(kubeconfig, scene.directory / "proxied.log", *roles) as running:
             running.wait_log("became leader", times=2)
             yield proxy, running

@@ -26,7 +26,7 @@ from tests.support.proxy import ApiProxy
 
 OLD = 5
 """Clusters that are Ready before the trouble begins."""
-ELECTION = (*chaos.ELECTION, "--leader-elect-retry-period=1s", chaos.STEADY)
+ELECTION = (*chaos.CALM_ELECTION, "--leader-elect-retry-period=1s", chaos.STEADY)
 CLUSTERS = "/dpuclusters"
 LOST = "lost leadership"
 TROUBLE = 4.0
