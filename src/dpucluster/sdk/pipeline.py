@@ -39,6 +39,9 @@ what a busy machine adds. It is a net: a verdict, also a bad one, comes sooner."
 QUIET_REASONS = frozenset({"WaitingForControlPlane"})
 """Reasons that only repeat what another condition says; no Event is sent for them."""
 
+PROGRESS_REASONS = frozenset({"Provisioning", "Progressing"})
+"""Reasons of something that is on its way: told, but no reason to warn anybody."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Held:
@@ -324,7 +327,8 @@ def _notice_of(change: conditions.Transition) -> Notice | None:
     if new.status != "True":
         if new.reason in QUIET_REASONS:
             return None
-        return Notice(new.reason, f"{new.type}: {new.message}" if new.message else new.type)
+        note = f"{new.type}: {new.message}" if new.message else new.type
+        return Notice(new.reason, note, "Normal" if new.reason in PROGRESS_REASONS else "Warning")
     recovered = change.old is not None and change.old.status != "True"
     if new.type == ConditionType.READY or recovered:
         return Notice(new.reason, f"{new.type} is True", type="Normal")
