@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,9 +18,9 @@ import pytest
 from dpucluster import errors
 from dpucluster.localplane import binaries as control_plane_binaries
 from dpucluster.localplane import etcd as storage
-from dpucluster.localplane import install, plane, progress, world
+from dpucluster.localplane import install, manifests, plane, progress, release, world
 from dpucluster.localplane.kamaji import stack as kamaji_stack
-from tests.support import planes
+from tests.support import kamaji_part, planes
 
 # No property fails by chance or by a slow machine: everybody tries the same examples, and `make
 # soak`, with a hundred times as many, is where new ones are found. Only there are they kept.
@@ -91,6 +92,41 @@ def management(
     with server:
         install.install(server.endpoint)
         server.start_controller_manager()
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kamaji_crds() -> list[dict[str, Any]]:
+    """Kamaji's CustomResourceDefinitions, of the release that is pinned."""
+    found = control_plane_binaries.ensure(
+        [release.KAMAJI_MANIFESTS], progress=progress.for_stream()
+    )
+    documents = manifests.load(found[release.KAMAJI_MANIFESTS])
+    return [each for each in documents if each["kind"] == "CustomResourceDefinition"]
+
+
+@pytest.fixture(scope="session")
+def kamaji_management(
+    binaries: Mapping[str, Path],
+    etcd: storage.Etcd,
+    kamaji_crds: list[dict[str, Any]],
+    plane_directory: Path,
+) -> Iterator[plane.ControlPlane]:
+    """A management plane with Kamaji's CRDs, three control-plane nodes and a DataStore.
+
+    Nothing runs beside the API server: whether pods are ready is what a test says. Shared as
+    ``management`` is.
+    """
+    server = plane.ControlPlane(
+        "kamaji-management",
+        binaries=binaries,
+        storage=etcd,
+        directory=plane_directory / "kamaji-management",
+        audit=True,
+    )
+    with server:
+        install.install(server.endpoint)
+        kamaji_part.install(server, kamaji_crds)
         yield server
 
 
