@@ -134,7 +134,7 @@ class KamajiManager:
         """Make what is wanted, as far as it can be made now, and say how far it is."""
         observed = self._observe(cluster, context)
         decided = plan.make(observed)
-        if decided.spec_problem is None and observed.is_kamaji_installed:
+        if decided.can_go_on and observed.is_kamaji_installed:
             observed = await self._make(observed, context)
             decided = plan.make(observed)
         observed = await _observe_closely(observed, verdict.outcome(observed, decided), context)

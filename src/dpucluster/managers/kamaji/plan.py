@@ -49,6 +49,12 @@ class Plan:
     port: int
     spec_problem: Problem | None
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether anything may be made: a version that is none holds up a new one only."""
+        is_version = self.spec_problem is not None and self.spec_problem == self.version.problem
+        return self.spec_problem is None or (is_version and bool(self.version.text))
+
 
 def secret_name(cluster: str) -> str:
     """The Secret that Kamaji writes the admin kubeconfig to."""
