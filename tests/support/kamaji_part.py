@@ -86,11 +86,13 @@ class KamajiPart:
         )
 
     def bring_up(self, name: str) -> None:
-        """Everything, until the control plane is up."""
+        """Everything, until pods and control plane are up."""
         made = self.control_plane(name)
         self.take_service(made)
         self.write_secret(made, "admin.conf")
         self.write_secret(made, "admin.conf", "super-admin.conf")
+        with contextlib.suppress(Refused):  # a cluster without a virtual IP has none
+            self.run_pods(name)
         self.say(name, "Ready", made["spec"]["kubernetes"]["version"])
 
     def take_service(self, made: Object) -> None:
