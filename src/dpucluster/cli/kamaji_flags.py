@@ -29,6 +29,8 @@ REQUESTS = {
     "kamaji_controller_manager_requests": "controllerManager",
     "kamaji_scheduler_requests": "scheduler",
 }
+DNS_HOST = 10
+"""kubeadm's place for a cluster's DNS in the network of its Services."""
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?")
 
 
@@ -45,6 +47,19 @@ class Cidr(click.ParamType[str]):
             return str(ipaddress.ip_network(str(value)))
         except ValueError as error:
             self.fail(f"{error}; write a network such as 10.96.0.0/16", param, ctx)
+
+
+class ServiceCidr(Cidr):
+    """A network for Services, with room for the tenants' DNS at its usual place."""
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """The network; fails with what it lacks."""
+        found = super().convert(value, param, ctx)
+        if ipaddress.ip_network(found).num_addresses <= DNS_HOST:
+            self.fail(f"{found} has no tenth address for the DNS of the tenants", param, ctx)
+        return found
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -101,7 +116,12 @@ OPTIONS = (
         default="control-plane",
         help="On which nodes control planes and keepalived run.",
     ),
-    _option("--kamaji-service-cidr", type=Cidr(), default="10.96.0.0/16", help="Of the tenants."),
+    _option(
+        "--kamaji-service-cidr",
+        type=ServiceCidr(),
+        default="10.96.0.0/16",
+        help="Of the tenants.",
+    ),
     _option("--kamaji-pod-cidr", type=Cidr(), default="10.244.0.0/16", help="Of the tenants."),
     _option(
         "--kamaji-admission-controllers",
