@@ -55,6 +55,28 @@ def version(obj: PartialObject | None) -> str | None:
     return None if obj is None else obj.metadata.resource_version
 
 
+def test_own_creations() -> None:
+    """The reply to a create is cached and told as own; its echo is nothing new."""
+    cache = filled()
+    delta = cache.add(thing("a", uid="u"))
+    assert delta is not None
+    assert (None, "1", True) == (version(delta.old), version(delta.new), delta.own)
+    assert cache.observe(thing("a", uid="u")) is None
+    assert cache.by("owner", A) == []
+
+
+def test_a_creation_whose_reply_is_late() -> None:
+    """When the watch has shown the object, or its end, before the reply, the watch is right."""
+    cache = filled()
+    cache.observe(thing("a", "2", uid="u"))
+    assert cache.add(thing("a", "1", uid="u")) is None
+    assert "2" == version(cache.get(A))
+    cache.remove(A)
+    assert cache.add(thing("a", "1", uid="u")) is None
+    assert cache.get(A) is None
+    assert cache.add(thing("a", "5", uid="another")) is not None
+
+
 def test_list_of_one_namespace() -> None:
     """A list of one namespace says nothing about another one."""
     cache = filled(thing("a", namespace="one"), thing("b", namespace="two"))
