@@ -72,6 +72,10 @@ soak: binaries ## The long tests: 50 kills, chaos by the minute, properties by t
 	@$(BIN)/python -m pytest tests --timeout 3600 --hypothesis-profile soak \
 	  -m "soak or hypothesis" $(ARGS)
 
+.PHONY: e2e
+e2e: install ## Real nodes with containers, the real Kamaji and keepalived (as root)
+	@$(BIN)/python -m pytest tests/e2e --timeout 300 -m e2e $(ARGS)
+
 .PHONY: bench
 bench: binaries ## Time, writes, CPU and memory of 1,000 clusters against a bare client
 	@$(BIN)/python -m tests.bench $(ARGS)
