@@ -28,21 +28,21 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_de
     """``spec.ports[]`` of a Service."""
 
     name: str = ""
-    protocol: str = ""
     port: int = 0
-    target_port: int | str = 0
     node_port: int = 0
+    protocol: str = ""
+    target_port: int | str = 0
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """``spec`` of a Service."""
 
     type: str = ""
-    cluster_ip: str = msgspec.field(default="", name="clusterIP")
     external_traffic_policy: str = ""
+    ports: tuple[ServicePort, ...] = ()
+    cluster_ip: str = msgspec.field(default="", name="clusterIP")
     internal_traffic_policy: str = ""
     selector: dict[str, str] = {}
-    ports: tuple[ServicePort, ...] = ()
 
 
 class Ingress(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
