@@ -30,8 +30,13 @@ DIRECTORIES = ("dev", "etc", "proc", "run", "sys", "tmp", "var")
 
 PAUSE = "pause:3.9"
 KEEPALIVED = "dpucluster/keepalived:2.2.7"
-CHECK_DIRECTORY = "usr/local/libexec/dpucluster"
-"""keepalived's check program is mounted there; nobody but root may write to it."""
+MOUNT_POINTS = (
+    "usr/local/libexec/dpucluster",  # of the check program; nobody but root may write to it
+    "etc/keepalived",
+    "etc/dpucluster/tenant",
+    "run/keepalived",
+)
+"""Where keepalived's pod mounts something."""
 KEEPALIVED_PROGRAMS = {"keepalived": "usr/sbin", "curl": "usr/bin", "cat": "bin", "sleep": "bin"}
 USERS = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
@@ -84,7 +89,7 @@ def keepalived(packages: Packages) -> Image:
         for where, library in _libraries(program, packages).items()
     }
     files: dict[str, Content] = {**programs, **libraries, **USERS}
-    return Image((KEEPALIVED,), files, ["/usr/sbin/keepalived"], (CHECK_DIRECTORY,))
+    return Image((KEEPALIVED,), files, ["/usr/sbin/keepalived"], MOUNT_POINTS)
 
 
 def build(image: Image, store: Path) -> None:

@@ -25,7 +25,7 @@ def lacking() -> list[str]:
         return ["it must be run as root"]
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         return [f"programs are missing: {', '.join(missing)}"]
-    return [text for text in (_namespaces(), _overlay(), _cgroups()) if text]
+    return [text for text in (_namespaces(), _overlay(), _kernel_log(), _cgroups()) if text]
 
 
 def _namespaces() -> str:
@@ -37,6 +37,15 @@ def _namespaces() -> str:
 def _overlay() -> str:
     known = Path("/proc/filesystems").read_text(encoding="ascii").split()
     return "" if "overlay" in known else "the kernel has no overlay file system"
+
+
+def _kernel_log() -> str:
+    """Kubelet reads there what the kernel kills, and does without it in no other way."""
+    try:
+        os.close(os.open("/dev/kmsg", os.O_RDONLY))
+    except OSError as error:
+        return f"kubelet needs the kernel's log: {error}"
+    return ""
 
 
 def _cgroups() -> str:
