@@ -149,7 +149,8 @@ def testenv(command: tuple[str, ...], *, tenants: int, controllers: bool) -> Non
 
 @click.command(short_help="Get the control-plane binaries; print where they are.")
 @click.option("--with-kamaji", "kamaji", is_flag=True, help="Also what `up --with-kamaji` needs.")
-def binaries(*, kamaji: bool) -> None:
+@click.option("--with-nodes", "nodes", is_flag=True, help="Also what the tests of `make e2e` need.")
+def binaries(*, kamaji: bool, nodes: bool) -> None:
     """Get etcd, kube-apiserver, kube-controller-manager and kubectl; print their directory.
 
     What is missing is fetched or built: KUBEBUILDER_ASSETS=$(dpucluster binaries).
@@ -158,8 +159,9 @@ def binaries(*, kamaji: bool) -> None:
     from dpucluster.localplane import progress  # noqa: PLC0415 - likewise
 
     reporter = progress.for_stream()
-    if kamaji:
-        programs.ensure(programs.WITH_KAMAJI, progress=reporter)
+    if kamaji or nodes:
+        wanted = programs.KNOWN if nodes else programs.WITH_KAMAJI
+        programs.ensure(wanted, progress=reporter)
     click.echo(programs.directory(progress=reporter))
 
 
