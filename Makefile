@@ -64,7 +64,7 @@ demo: binaries ## A real control plane, the guide's static flow, a live table (A
 	@$(BIN)/dpucluster demo $(ARGS)
 
 .PHONY: test
-test: binaries ## All tests of everyday use, on real control planes
+test: kamaji ## All tests of everyday use, on real control planes and the real Kamaji
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: soak
