@@ -20,6 +20,8 @@ from dpucluster.localplane import progress as progress_
 
 PROGRAM = "keepalived"
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+MERGED = ("bin", "lib", "lib64", "sbin")
+"""Folders that are links into ``/usr`` on every system of today; packages may not know."""
 APT_TIMEOUT = 300.0
 ADVICE = "install keepalived (nothing of it need run on this machine itself)"
 _ARCHIVE = re.compile(r"^'[^']*' (\S+\.deb) ", re.MULTILINE)
@@ -67,7 +69,16 @@ def _download(folder: Path, progress: progress_.Progress) -> None:
     progress.start("keepalived: downloading Debian packages (nothing is installed)")
     partial = folder.with_name("keepalived.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    archives, root = partial / "archives", partial / "root"
+    try:
+        _unpack(partial).rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    progress.finish("unpacked")
+
+
+def _unpack(directory: Path) -> Path:
+    """Download what apt would install, and unpack it below ``directory``; where it was put."""
+    archives, root = directory / "archives", directory / "root"
     archives.mkdir(parents=True)
     root.mkdir()
     options = ("-qq", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User=")
@@ -78,9 +89,11 @@ def _download(folder: Path, progress: progress_.Progress) -> None:
     _run(("apt-get", *options, "download", *wanted), archives)
     for archive in sorted(archives.glob("*.deb")):
         _run(("dpkg-deb", "--extract", str(archive), str(root)), archives)
-    root.rename(folder)
-    shutil.rmtree(partial, ignore_errors=True)
-    progress.finish("unpacked")
+    for name in MERGED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, root / "usr" / name, symlinks=True, dirs_exist_ok=True)
+            shutil.rmtree(root / name)
+    return root
 
 
 def _run(command: tuple[str, ...], cwd: Path) -> str:
