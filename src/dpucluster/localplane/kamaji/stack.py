@@ -258,9 +258,10 @@ class KamajiStack:
         for node in self.nodes:
             node.stop()
         self.scheduler.kill()
+        # Whoever watches keeps an API server that was asked to end waiting.
+        self.gate.close()
         self.management.close()
         self.datastore.stop()
-        self.gate.close()
         self.etcd.stop()
         self.world.close()
 
