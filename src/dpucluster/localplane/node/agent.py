@@ -25,6 +25,8 @@ BEAT_EVERY = 2.0
 """Seconds between renewals of the node's Lease."""
 STATUS_EVERY = 5.0
 """Seconds between reports of the node's status; one ends a NotReady that somebody else wrote."""
+DRAIN = 3.0
+"""Seconds for pods that were killed to be gone; the kernel takes what is left along with us."""
 LEASE_NAMESPACE = "kube-node-lease"
 CAPACITY = {"cpu": "16", "memory": "32Gi", "pods": "110", "ephemeral-storage": "50Gi"}
 """More than there may be: nothing is enforced, and requests are not to keep pods away."""
@@ -48,7 +50,8 @@ class Agent:
     async def drain(self) -> None:
         """End all pods at once; their objects stay, and are run again by the next agent."""
         ending = [runner.end(at_once=True) for runner in self._running.values()]
-        await asyncio.gather(*ending, return_exceptions=True)
+        if ending:
+            await asyncio.wait(ending, timeout=DRAIN)
 
     async def _follow_pods(self) -> None:
         pause = backoff.Backoff(cap=2.0)

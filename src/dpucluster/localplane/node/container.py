@@ -97,7 +97,6 @@ class Container:
     def facts(self) -> podstatus.ContainerFacts:
         """How it is."""
         health = self._health if isinstance(self._state, podstatus.Running) else None
-        succeeded = isinstance(self._state, podstatus.Terminated) and not self._state.exit_code
         return podstatus.ContainerFacts(
             name=self._container.name,
             image=self._container.image,
@@ -105,8 +104,7 @@ class Container:
             last=self._last if not isinstance(self._state, podstatus.Terminated) else None,
             restarts=max(self._runs - 1, 0),
             is_started=health is not None and health.is_started,
-            is_ready=(health is not None and health.is_ready and not self._stopping.is_set())
-            or (succeeded and self._pod.restart_policy == "init"),
+            is_ready=health is not None and health.is_ready and not self._stopping.is_set(),
             pid=self._process.pid if self._process else 0,
         )
 

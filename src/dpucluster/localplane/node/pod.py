@@ -75,7 +75,7 @@ class PodRunner:
 
     def start(self) -> None:
         """Begin; all else happens by itself."""
-        self._work = asyncio.create_task(self._run(), name=f"pod {self.pod.metadata.key}")
+        self._work = asyncio.create_task(self._go_on(), name=f"pod {self.pod.metadata.key}")
 
     @property
     def is_gone(self) -> bool:
@@ -90,6 +90,15 @@ class PodRunner:
             for each in (*self._initial, *self._containers):
                 each.kill()
         return self._ending
+
+    async def _go_on(self) -> None:
+        """Run it; a mistake of this node's own is logged, and the pod begins anew."""
+        while True:
+            try:
+                await self._run()
+            except Exception:
+                log.exception("pod failed", extra={"pod": str(self.pod.metadata.key)})
+            await asyncio.sleep(RETRY_EVERY)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -155,7 +164,7 @@ class PodRunner:
 
     async def _connect(self) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        if not self.pod.spec.host_network:
+        if not self.pod.spec.host_network and self._network is None:
             self._network = await self._host.network.add_pod()
         self._contents = contents.Contents(self._host.client, self.pod, self._placement)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,7 +84,8 @@ def status(
     if placement.pod_ip:
         told |= {"podIP": placement.pod_ip, "podIPs": [{"ip": placement.pod_ip}]}
     if initial:
-        told["initContainerStatuses"] = [_container(each) for each in initial]
+        done = (dataclasses.replace(each, is_ready=_succeeded(each.state)) for each in initial)
+        told["initContainerStatuses"] = [_container(each) for each in done]
     return told
 
 
