@@ -144,7 +144,7 @@ class User:
             *(f"--namespace={cluster.NAMESPACE}", "--wait=false"),
         )
 
-    def wait_for_pods(self, selector: str, count: int, timeout: float = 90.0) -> None:
+    def wait_for_pods(self, selector: str, count: int, timeout: float = 150.0) -> None:
         """Return when there are exactly ``count`` pods of these labels, all ready."""
 
         def are_well(found: list[Object]) -> bool:
