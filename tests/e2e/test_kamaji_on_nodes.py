@@ -191,7 +191,7 @@ def test_upgrade_goes_through(user: User, created: str, history: WatchLog) -> No
     user.report("upgrade", probe.outages)
     assert history.first(created, cluster.is_condition("Created", "True", "Upgrading"), since=since)
     assert [] == false_alarms(history, since)
-    assert_outage(probe, LINK_CUT)
+    assert_short(probe, CHECKED)
 
 
 def test_deleted_api_server_moves_the_virtual_ip(user: User, created: str) -> None:
@@ -201,7 +201,7 @@ def test_deleted_api_server_moves_the_virtual_ip(user: User, created: str) -> No
         user.delete_pod(TENANT, holder)
         time.sleep(CHECKED + SETTLED)
     user.report(f"API server on {holder} deleted", probe.outages)
-    assert_outage(probe, CHECKED)
+    assert_short(probe, CHECKED)
 
 
 def test_deletion_leaves_nothing(user: User, created: str) -> None:
@@ -223,6 +223,11 @@ def assert_outage(probe: Probe, limit: float) -> None:
     losses = [outage for outage in probe.outages if len(outage.problems) >= LOSS]
     assert len(losses) <= 1, losses
     assert all(outage.seconds <= limit for outage in losses), losses
+
+
+def assert_short(probe: Probe, limit: float) -> None:
+    """No loss longer than ``limit``; API servers that start beside it may cost some moments."""
+    assert [] == [outage for outage in probe.outages if outage.seconds > limit]
 
 
 def assert_usable(user: User, name: str) -> None:
