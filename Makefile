@@ -65,7 +65,8 @@ demo: binaries ## A real control plane, the guide's static flow, a live table (A
 
 .PHONY: test
 test: kamaji ## All tests of everyday use, on real control planes and the real Kamaji
-	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  $(ARGS)
 
 .PHONY: soak
 soak: binaries ## The long tests: 50 kills, chaos by the minute, properties by the thousand

@@ -53,6 +53,38 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores + 1, int(memory["MemAvailable"] / WORKER_GIB), MOST_WORKERS))
 
 
+LONGEST = (
+    "test_localplane_kept",
+    "test_demo",
+    "test_faults_run",
+    "test_election",
+    "test_faults_controllers",
+    "test_kills",
+    "test_faults_informer",
+    "test_rotation",
+    "test_api_restart",
+    "test_writes",
+    "test_runtime_lease",
+)
+"""Files of half a minute or more, the longest first."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side, what takes long begins first and unit tests fill the end: nobody waits.
+
+    Files are given out in this order (``--dist loadfile --no-loadscope-reorder``).
+    """
+    if not hasattr(config, "workerinput"):
+        return
+
+    def turn(item: pytest.Item) -> int:
+        if item.path.stem in LONGEST:
+            return LONGEST.index(item.path.stem)
+        return len(LONGEST) + ("unit" in item.path.parts)
+
+    items.sort(key=turn)
+
+
 @pytest.fixture(scope="session")
 def binaries() -> Mapping[str, Path]:
     """The path of each control-plane binary."""
