@@ -248,8 +248,9 @@ def test_kamaji_does_not_run(late: bool, state: str, text: str) -> None:
 
 COUNTED: dict[str, tuple[dict[str, int], bool, tuple[str, str, str]]] = {
     "all well": ({}, False, ("True", "Ready", "")),
-    "one is missing": ({"ready": 2}, False, ("True", "Ready", "2 of 3 pods ready")),
-    "rolling": ({"updated": 1}, False, ("True", "Ready", "1 of 3 have the new configuration")),
+    "the first of them": ({"ready": 1}, False, ("True", "Ready", "")),
+    "one is missing": ({"ready": 2}, True, ("True", "Ready", "2 of 3 pods ready")),
+    "rolling": ({"updated": 1}, True, ("True", "Ready", "1 of 3 have the new configuration")),
     "a single node": ({"desired": 1, "ready": 1, "updated": 1}, False, ("True", "Ready", "")),
     "nothing scheduled yet": (
         {"desired": 0, "ready": 0, "updated": 0}, False,

@@ -242,7 +242,8 @@ async def _observe_closely(observed: Observed, said: Outcome, context: Context) 
     is_complete = secret is SecretState.COMPLETE
     answers = is_complete and _answers(observed.cluster, context)
     observed = dataclasses.replace(observed, secret=secret, answers=answers)
-    if all(c.is_true and not c.message for c in said.conditions) or not _is_late(observed, context):
+    is_well = all(c.is_true for c in said.conditions) and not verdict.is_short(observed)
+    if is_well or not _is_late(observed, context):
         return observed
     return dataclasses.replace(observed, is_late=True, pods=await _pods(observed, context))
 

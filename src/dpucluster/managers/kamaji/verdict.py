@@ -276,9 +276,18 @@ def _names(found: tuple[str, ...]) -> str:
     return f"{shown} and {len(found) - 10} more" if len(found) > 10 else shown or "none"
 
 
-def _shortfall(observed: Observed) -> str:
-    """What is short of perfect while the address is held."""
+def is_short(observed: Observed) -> bool:
+    """Whether keepalived is not ready, or not up to date, on a node where it should be."""
     if observed.daemon_set is None:
+        return False
+    status = observed.daemon_set.status
+    counts = (status.number_ready, status.updated_number_scheduled)
+    return min(counts) < status.desired_number_scheduled
+
+
+def _shortfall(observed: Observed) -> str:
+    """What is short of perfect while the address is held, once it had time to be perfect."""
+    if observed.daemon_set is None or not observed.is_late:
         return ""
     status = observed.daemon_set.status
     wanted = status.desired_number_scheduled
@@ -317,5 +326,4 @@ def _requeue_after(
     if any(r.kind is RefusalKind.DYING for r in observed.refusals.values()):
         return SOON
     is_well = created.is_true and (virtual_ip is None or virtual_ip.is_true)
-    is_short = virtual_ip is not None and bool(virtual_ip.message)
-    return LATER if observed.refusals or is_short or not is_well else None
+    return LATER if observed.refusals or is_short(observed) or not is_well else None
