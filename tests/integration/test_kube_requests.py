@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -99,21 +100,24 @@ async def test_every_request_is_a_line(caplog: pytest.LogCaptureFixture) -> None
         await client.create(kinds.SECRETS, secret, "ns")
         with pytest.raises(errors.ConnectFailed, match="inside an event"):
             await watched(client)
-    async with known(url) as client:
-        with pytest.raises(errors.ConnectFailed, match="refused"):
-            await client.get(kinds.NAMESPACES, "a")
-        with pytest.raises(errors.ConnectFailed, match="refused"):
-            await watched(client)
+    with socket.socket() as bound:  # and never listens
+        bound.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        async with known(closed) as client:
+            with pytest.raises(errors.ConnectFailed, match="refused"):
+                await client.get(kinds.NAMESPACES, "a")
+            with pytest.raises(errors.ConnectFailed, match="refused"):
+                await watched(client)
     expected = [
-        ("GET", "/api/v1/namespaces", "200"),
-        ("POST", "/api/v1/namespaces/ns/secrets", "200"),
-        ("GET", "/api/v1/namespaces", "200"),
-        ("GET", "/api/v1/namespaces/a", "<error>"),
-        ("GET", "/api/v1/namespaces", "<error>"),
+        ("GET", url, "/api/v1/namespaces", "200"),
+        ("POST", url, "/api/v1/namespaces/ns/secrets", "200"),
+        ("GET", url, "/api/v1/namespaces", "200"),
+        ("GET", closed, "/api/v1/namespaces/a", "<error>"),
+        ("GET", closed, "/api/v1/namespaces", "<error>"),
     ]
     assert [
-        {"msg": "request", "method": method, "path": path, "status": status, "server": url}
-        for method, path, status in expected
+        {"msg": "request", "method": method, "path": path, "status": status, "server": server}
+        for method, server, path, status in expected
     ] == lines(caplog)
     assert all(0 <= vars(record)["milliseconds"] < 60_000 for record in caplog.records)
     assert "canary" not in repr([vars(record) for record in caplog.records])
