@@ -20,7 +20,7 @@ from tests.support.kubeapi import KubeApi, Refused
 Object = dict[str, Any]
 UPSTREAM_CRD = Path(__file__).parents[1] / "support" / "nvidia_v2410_dpuclusters.yaml"
 DENIED = "test.example.com/denied"
-LATER = 20.0
+LATER = 30.0
 """Seconds for what no watch tells: it is looked at every ten."""
 
 
@@ -166,7 +166,9 @@ def test_a_quota(user: KamajiScene) -> None:
         assert "raise the quota" in told["message"]
     finally:
         user.api.delete("resourcequotas", "small", user.namespace)
-    user.wait_condition(name, "KeepalivedReady", "False", "Progressing", timeout=LATER)
+    cluster.wait_until(
+        lambda: user.child("daemonsets", name), bool, timeout=LATER, what="it goes on"
+    )
 
 
 @pytest.fixture
@@ -317,7 +319,7 @@ def test_two_clusters_with_one_address(user: KamajiScene, same: str) -> None:
 
 def test_an_edit_into_a_conflict(user: KamajiScene) -> None:
     """K23: A cluster that is changed to another's address stops announcing it at once."""
-    user.ready("owner", vip="10.7.3.1")
+    user.ready("first-owner", vip="10.7.3.1")
     user.ready("intruder", vip="10.7.3.2")
     user.edit("intruder", vip="10.7.3.1")
     user.wait_condition("intruder", "KeepalivedReady", "False", "EndpointConflict")
@@ -326,7 +328,7 @@ def test_an_edit_into_a_conflict(user: KamajiScene) -> None:
         {"services", "tenantcontrolplanes"}.__eq__,
         what="keepalived of the intruder is gone",
     )
-    assert scene.is_ready(user.get("owner"))
+    assert scene.is_ready(user.get("first-owner"))
     user.edit("intruder", vip="10.7.3.2")
     user.wait_condition("intruder", "KeepalivedReady", "True")
 

@@ -87,20 +87,26 @@ class KamajiPart:
 
     def bring_up(self, name: str) -> None:
         """Everything, until pods and control plane are up."""
-        made = self.control_plane(name)
+        self._complete(self.control_plane(name))
+
+    def _complete(self, made: Object) -> None:
+        name = made["metadata"]["name"]
         self.take_service(made)
         self.write_secret(made, "admin.conf")
         self.write_secret(made, "admin.conf", "super-admin.conf")
-        with contextlib.suppress(Refused):  # a cluster without a virtual IP has none
+        if any(d["metadata"]["name"] == f"{name}-keepalived" for d in self._daemon_sets()):
             self.run_pods(name)
         self.say(name, "Ready", made["spec"]["kubernetes"]["version"])
+
+    def _daemon_sets(self) -> list[Object]:
+        return self.api.list("daemonsets", self.namespace, OURS)
 
     def take_service(self, made: Object) -> None:
         """As Kamaji does: selector and ports become its own, it becomes the controller."""
         name, port = made["metadata"]["name"], made["spec"]["networkProfile"]["port"]
-        found = self.api.get("services", name, self.namespace)
-        assert found is not None, f"no Service {name} for Kamaji to take"
-        others = [o for o in found["metadata"]["ownerReferences"] if not o.get("controller")]
+        found = self.api.get("services", name, self.namespace) or {"metadata": {}}
+        owners = found["metadata"].get("ownerReferences", [])
+        others = [o for o in owners if not o.get("controller")]
         ports = [{"name": "kube-apiserver", "protocol": "TCP", "port": port, "targetPort": port}]
         if made["spec"]["controlPlane"]["service"]["serviceType"] == "NodePort":
             ports[0]["nodePort"] = port
@@ -177,8 +183,8 @@ class KamajiPart:
         for made in self.api.list("tenantcontrolplanes", self.namespace, OURS):
             name = made["metadata"]["name"]
             if concerned(name) and not made["metadata"].get("deletionTimestamp") and behind(made):
-                self.bring_up(name)
-        for found in self.api.list("daemonsets", self.namespace, OURS):
+                self._complete(made)
+        for found in self._daemon_sets():
             name = found["metadata"]["name"].removesuffix("-keepalived")
             if concerned(name) and not found["status"].get("numberReady"):
                 self.run_pods(name)

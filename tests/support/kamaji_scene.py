@@ -37,6 +37,13 @@ class KamajiScene(Scene):
     kamaji: KamajiPart
     controllers: Controllers
 
+    @property
+    def worries(self) -> list[str]:
+        """Warnings and errors logged so far; that a busy server was slow to renew a Lease apart."""
+        lines = self.controllers.text.splitlines()
+        told = [line for line in lines if " WARNING " in line or " ERROR " in line]
+        return [line for line in told if "dpucluster.runtime.lease" not in line]
+
     def held(self, name: str, **keepalived: Any) -> Object:
         """A Kamaji cluster behind a virtual IP of its own (``keepalived``: other fields of it)."""
         return self.create(name, type_="kamaji", version="v1.30.2", clusterEndpoint=vip(keepalived))
@@ -109,6 +116,7 @@ def opened(
         contextlib.closing(KubeApi(management.kubeconfig)) as api,
         Controllers(management.kubeconfig, log, *ROLES, *where, *args) as controllers,
     ):
+        controllers.wait_log("became leader", times=2, timeout=60.0)
         part = KamajiPart(api, namespace, tenant.client_kubeconfig())
         user = KamajiScene(api, namespace, part, controllers)
         by_itself = part.at_work(lambda name: not name.startswith(BY_HAND))
