@@ -68,7 +68,8 @@ def test_the_order(user: KamajiScene, kamaji_management: ControlPlane) -> None:
     assert CHILDREN.keys() == user.children("ordered").keys()
     hold(user, "ordered")
     user.wait_nothing_left("ordered")
-    assert ["tenantcontrolplanes", "daemonsets", "configmaps", "services"] == deleted()
+    wanted = ["tenantcontrolplanes", "daemonsets", "configmaps", "services", "services"]
+    assert wanted == deleted()
 
 
 def test_a_finalizer_of_others_is_named(user: KamajiScene) -> None:
@@ -123,6 +124,7 @@ def test_deleted_and_made_again(user: KamajiScene) -> None:
     for plural, name in CHILDREN.items():  # the garbage collector's part, which nobody plays here
         if plural != "tenantcontrolplanes":
             user.api.delete(plural, name.format("again"), user.namespace)
+    user.api.delete("services", "again-keepalived", user.namespace)
     user.api.delete("secrets", cluster.secret_name("again"), user.namespace)
     user.wait_ready("again", timeout=30)
     after = {plural: obj["metadata"]["uid"] for plural, obj in user.children("again").items()}

@@ -161,7 +161,7 @@ def test_what_others_add_survives(user: KamajiScene) -> None:
         },
         "configmaps": {"data": {"theirs": "z", "keepalived.conf": "# gone"}},
         "daemonsets": {
-            "spec": {"minReadySeconds": 7, "template": {"spec": {"hostNetwork": False}}}
+            "spec": {"revisionHistoryLimit": 7, "template": {"spec": {"hostNetwork": False}}}
         },
     }
     for plural, patch in fields.items():
@@ -177,7 +177,7 @@ def test_what_others_add_survives(user: KamajiScene) -> None:
     assert "kata" == deployment["runtimeClassName"]
     assert "ClientIP" == children["services"]["spec"]["sessionAffinity"]
     assert "z" == children["configmaps"]["data"]["theirs"]
-    assert 7 == children["daemonsets"]["spec"]["minReadySeconds"]
+    assert 7 == children["daemonsets"]["spec"]["revisionHistoryLimit"]
 
 
 def is_ours_again(child: Object) -> bool:

@@ -88,6 +88,9 @@ class KamajiScene(Scene):
     def wait_nothing_left(self, name: str) -> None:
         """Return when neither the cluster nor a child of it is there."""
         self.wait_gone(name)
+        cluster.wait_gone(
+            self.api, f"{name}-keepalived", namespace=self.namespace, plural="services"
+        )
         cluster.wait_until(
             lambda: list(self.children(name)), lambda left: not left, what=f"nothing of {name}"
         )

@@ -32,7 +32,7 @@ class Server:
         """As the informer."""
         return PartialObject(metadata=self._metadata()) if self.version else None
 
-    async def get(self, *_: object) -> kinds.Secret:
+    async def get(self, *_: object, **_options: object) -> kinds.Secret:
         """As the client."""
         if not self.version:
             raise errors.NotFound("no such Secret", status=404)

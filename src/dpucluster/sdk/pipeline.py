@@ -53,9 +53,10 @@ class Held:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Pass:
-    """What the stages said of one version of the object."""
+    """What the stages said of one version of the object; ``said``: of which conditions."""
 
     after: DPUCluster
+    said: frozenset[str]
     notices: tuple[Notice, ...]
     requeue_after: float | None
     settling: bool
@@ -78,6 +79,7 @@ class _Said:
     def __init__(self, after: DPUCluster, now: str) -> None:
         self.after = after
         self._now = now
+        self._types: set[str] = set()
         self._notices: tuple[Notice, ...] = ()
         self._requeue: list[float] = []
         self._settling = False
@@ -102,6 +104,7 @@ class _Said:
     def add(self, outcome: Outcome) -> None:
         """Apply one outcome to the draft."""
         self.after = draft.with_outcome(self.after, outcome, now=self._now)
+        self._types |= {c.type for c in outcome.conditions}
         self._notices += outcome.notices
         self._settling = self._settling or outcome.settling
         self._error = self._error or outcome.error
@@ -111,7 +114,8 @@ class _Said:
     def summary(self) -> _Pass:
         """All of it."""
         requeue = min(self._requeue, default=None)
-        return _Pass(self.after, self._notices, requeue, self._settling, self._error)
+        said = frozenset(self._types)
+        return _Pass(self.after, said, self._notices, requeue, self._settling, self._error)
 
 
 class Pipeline:
@@ -192,7 +196,7 @@ class Pipeline:
             patience = self._patience(cluster, seen)
             if patience is not None:
                 return patience
-            before, cluster = cluster, await self._publish(cluster, seen.after, look)
+            before, cluster = cluster, await self._publish(cluster, seen, look)
             self._tell(before, cluster, seen.notices, look)
             if seen.error is not None:
                 raise seen.error
@@ -221,12 +225,12 @@ class Pipeline:
         left = self._settle_by.setdefault(key, now + SETTLE_SECONDS) - now
         return left if left > 0 else None
 
-    async def _publish(self, before: DPUCluster, after: DPUCluster, look: _Look) -> DPUCluster:
+    async def _publish(self, before: DPUCluster, seen: _Pass, look: _Look) -> DPUCluster:
         """Write what differs, the main resource first; the object as the server has it now."""
-        current = before
+        current, after = before, seen.after
         if (patch := draft.main_patch(before, after)) is not None:
             current = await self._write(before, patch, look)
-            after = _rebased(after, current)
+            after = _rebased(after, current, seen.said)
         if not after.metadata.is_deleting or after.metadata.finalizers:
             patch = draft.status_patch(current, after, pruned=self._pruned)
             if patch is not None:
@@ -281,7 +285,7 @@ class Pipeline:
         look = self._look(cluster, held)
         seen = await self._finalize(cluster, look)
         try:
-            current = await self._publish(cluster, seen.after, look)
+            current = await self._publish(cluster, seen, look)
         except errors.NotFound:
             return None
         if seen.after.metadata.finalizers:
@@ -316,9 +320,19 @@ def _fence(held: Sequence[Held]) -> events.Guard:
     return check
 
 
-def _rebased(after: DPUCluster, current: DPUCluster) -> DPUCluster:
-    """The draft's status on top of the main resource as the server now has it."""
-    return msgspec.structs.replace(current, status=after.status)
+def _rebased(after: DPUCluster, current: DPUCluster, said: frozenset[str]) -> DPUCluster:
+    """The draft's status on top of the main resource as the server now has it.
+
+    What was ``said`` holds for the generation that our own write of the spec has made, too.
+    """
+    generation = current.metadata.generation
+    kept = tuple(
+        msgspec.structs.replace(c, observed_generation=generation) if c.type in said else c
+        for c in after.status.conditions
+    )
+    return msgspec.structs.replace(
+        current, status=msgspec.structs.replace(after.status, conditions=kept)
+    )
 
 
 def _notice_of(change: conditions.Transition) -> Notice | None:
