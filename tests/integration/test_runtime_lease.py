@@ -156,11 +156,12 @@ async def until_led_by(one: Candidate, other: Candidate) -> None:
 
 async def test_first_one_leads(client: kube_client.Client, name: str) -> None:
     """One of two leads and says so; the other knows who does and may not write."""
-    async with Candidate(client, name, "one").running() as one:
+    timing: dict[str, Any] = {"lease_duration": 12.0, "renew_deadline": 10.0}
+    async with Candidate(client, name, "one", **timing).running() as one:
         await clients.eventually(lambda: one.leads)
         async with Candidate(client, name, "two").running() as two:
             await clients.eventually(lambda: two.elector.holder == "one")
-            await never_both(one, two, DURATION + 1)
+            await never_both(one, two, timing["lease_duration"] + 1)
             assert one.leads
             assert (["started"], []) == (one.history, two.history)
             assert (1.0, 0.0) == (one.gauge, two.gauge)
@@ -264,7 +265,7 @@ async def test_frozen_leader(
     """A leader that is frozen may write nothing when it wakes, and finds out by itself."""
     clock = Freezing()
     one = Candidate(client, name, "one", clock=clock)
-    two = Candidate(other_client, name, "two")
+    two = Candidate(other_client, name, "two", **LASTING)
     async with one.running():
         await clients.eventually(lambda: one.leads)
         async with two.running():
@@ -282,14 +283,22 @@ async def test_frozen_leader(
 @pytest.mark.parametrize("hours", [-24, 24])
 async def test_skewed_wall_clocks(client: kube_client.Client, name: str, hours: int) -> None:
     """A day between the wall clocks of two machines neither steals a Lease nor keeps it."""
-    one = Candidate(client, name, "one", clock=Skewed(dt.timedelta(hours=hours)))
-    two = Candidate(client, name, "two")
+    wrong = Skewed(dt.timedelta(hours=hours))
+    one, two = (
+        Candidate(client, name, "one", clock=wrong, **LASTING),
+        Candidate(client, name, "two"),
+    )
+    async with one.running():
+        await clients.eventually(lambda: one.leads)
+        async with two.running():
+            await clients.eventually(lambda: two.elector.holder == "one")
+            await never_both(one, two, 2)
+            assert (["started"], []) == (one.history, two.history)
+    killed = Candidate(client, name, "killed", clock=wrong, kind=Killed)
+    async with killed.running():
+        await clients.eventually(lambda: killed.leads)
     async with two.running():
-        async with one.running():
-            await clients.eventually(lambda: one.leads or two.leads)
-            await never_both(one, two, DURATION + 1)
-            assert 1 == len(one.history) + len(two.history)
-        await clients.eventually(lambda: two.leads)
+        await until_led_by(two, killed)
 
 
 TROUBLES: dict[str, Callable[[ApiProxy], object]] = {
