@@ -123,7 +123,7 @@ class Caches:
             self._running[resource] = task
 
     def _changed(self, watch: Watch[Any], delta: Delta[Any]) -> None:
-        if delta.own:  # followed up by the look that made it
+        if delta.own and delta.new is not None:  # followed up by the look that made it
             return
         for key in watch.concerned(delta, self.clusters):
             self._enqueue(key)

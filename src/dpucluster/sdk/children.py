@@ -17,7 +17,7 @@ again by chance.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -53,6 +53,7 @@ class Child(Generic[T]):
         kept: The part of ``content`` that is kept up afterwards, always with the same fields, for
             one that is left out stays; None: all of it, and what is left out goes.
         labels: Beside those that every child has.
+        makers: UIDs of other children that may have made it: what they own is ours, too.
     """
 
     resource: Resource[T]
@@ -60,6 +61,7 @@ class Child(Generic[T]):
     content: Wire
     kept: Wire | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    makers: tuple[str, ...] = ()
 
     def what(self, cluster: DPUCluster) -> str:
         """Its name in messages."""
@@ -76,9 +78,13 @@ def owner_reference(cluster: DPUCluster) -> OwnerReference:
     )
 
 
-def is_owned(metadata: ObjectMeta, cluster: DPUCluster) -> bool:
-    """Whether the object was made for this very DPUCluster, not one of the same name before it."""
-    return any(reference.uid == cluster.metadata.uid for reference in metadata.owner_references)
+def is_owned(metadata: ObjectMeta, cluster: DPUCluster, makers: Collection[str] = ()) -> bool:
+    """Whether the object was made for this very DPUCluster, not one of the same name before it.
+
+    ``makers``: UIDs of children of the cluster that may have made it.
+    """
+    mine = {cluster.metadata.uid, *makers}
+    return any(reference.uid in mine for reference in metadata.owner_references)
 
 
 async def ensure(child: Child[T], cluster: DPUCluster, context: Context) -> T | Refusal:
@@ -106,7 +112,7 @@ async def ensure(child: Child[T], cluster: DPUCluster, context: Context) -> T | 
 def foreign(child: Child[Any], found: ObjectMeta, cluster: DPUCluster) -> Refusal | None:
     """Why an object that is there is not to be touched, or None."""
     what = child.what(cluster)
-    if not is_owned(found, cluster):
+    if not is_owned(found, cluster, child.makers):
         state = "is being deleted and " if found.is_deleting else ""
         return Refusal(
             RefusalKind.FOREIGN,
@@ -132,11 +138,14 @@ async def remove(
         found = (await context.client.get(resource.as_metadata(), name, namespace)).metadata
         if not is_owned(found, cluster):
             return None
-        if not found.is_deleting:
-            await context.client.delete(resource, name, namespace, uid=found.uid)
+        if found.is_deleting:
+            return found
+        await context.client.delete(resource, name, namespace, uid=found.uid)
+        # somebody may have put a finalizer there in the meantime
+        left = (await context.client.get(resource.as_metadata(), name, namespace)).metadata
     except errors.NotFound:
         return None
-    return found if found.finalizers else None
+    return left if left.uid == found.uid else None
 
 
 async def _create(child: Child[T], cluster: DPUCluster, context: Context) -> T:

@@ -195,7 +195,7 @@ class Pipeline:
             seen = await self._consult(cluster, look)
             patience = self._patience(cluster, seen)
             if patience is not None:
-                return patience
+                return min(patience, seen.requeue_after or patience)
             before, cluster = cluster, await self._publish(cluster, seen, look)
             self._tell(before, cluster, seen.notices, look)
             if seen.error is not None:

@@ -35,7 +35,12 @@ NODE_PORT_TEXTS = (
 )
 """Words of the API server's port allocator, which has no machine-readable reason."""
 
-ADMISSION_TEXTS = ("admission webhook", "ValidatingAdmissionPolicy", "violates PodSecurity")
+ADMISSION_TEXTS = (
+    "admission webhook",
+    "failed calling webhook",
+    "ValidatingAdmissionPolicy",
+    "violates PodSecurity",
+)
 
 
 def from_error(error: errors.ApiError, what: str) -> Refusal | None:
