@@ -135,13 +135,15 @@ class KamajiPart:
     def run_pods(self, name: str, *, ready: int | None = None) -> None:
         """The keepalived pods of that cluster are up; ``ready``: so many of three."""
         desired = len(NODES)
+        found = self.api.get("daemonsets", f"{name}-keepalived", self.namespace)
+        generation = found["metadata"]["generation"] if found is not None else 0
         status = {
             "desiredNumberScheduled": desired,
             "currentNumberScheduled": desired,
             "numberMisscheduled": 0,
             "numberReady": desired if ready is None else ready,
             "updatedNumberScheduled": desired,
-            "observedGeneration": 1,
+            "observedGeneration": generation,
         }
         patch = {"status": status}
         self.api.patch("daemonsets", f"{name}-keepalived", self.namespace, patch, "status")
@@ -186,7 +188,9 @@ class KamajiPart:
                 self._complete(made)
         for found in self._daemon_sets():
             name = found["metadata"]["name"].removesuffix("-keepalived")
-            if concerned(name) and not found["status"].get("numberReady"):
+            status, generation = found["status"], found["metadata"]["generation"]
+            is_seen = status.get("observedGeneration", 0) >= generation
+            if concerned(name) and not (is_seen and status.get("numberReady")):
                 self.run_pods(name)
 
 

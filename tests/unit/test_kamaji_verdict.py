@@ -7,6 +7,7 @@ import itertools
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from dpucluster.api import meta
@@ -264,6 +265,9 @@ COUNTED: dict[str, tuple[dict[str, int], bool, tuple[str, str, str]]] = {
         {"desired": 0, "ready": 0, "updated": 0}, True,
         ("False", "PodsNotReady", "0 of 0 keepalived pods are ready"),
     ),
+    "perhaps not the same ones": (
+        {"ready": 2, "updated": 1}, False, ("False", "Progressing", "keepalived comes up"),
+    ),
     "none has the new configuration": (
         {"updated": 0}, True, ("False", "PodsNotReady", "3 of 3 keepalived pods are ready"),
     ),
@@ -276,6 +280,14 @@ def test_pods_count(counts: dict[str, int], late: bool, said: tuple[str, str, st
     daemon_set = kamaji.daemon_set(NAMED, **counts)
     found = virtual_ip(kamaji.running(NAMED, daemon_set=daemon_set, is_late=late))
     assert said == (found.status, found.reason, found.message)
+
+
+def test_pods_of_an_older_configuration_do_not_count() -> None:
+    """K2, K3: What the status says of another generation of the DaemonSet proves nothing."""
+    changed = kamaji.daemon_set(NAMED)
+    newer = msgspec.structs.replace(changed.metadata, generation=2)
+    changed = msgspec.structs.replace(changed, metadata=newer)
+    assert "False" == virtual_ip(kamaji.running(NAMED, daemon_set=changed)).status
 
 
 def test_no_node_matches() -> None:
@@ -336,7 +348,7 @@ def test_one_node_is_told_not_blocked() -> None:
         (kamaji.observed(refusals=refused(RefusalKind.FOREIGN)), verdict.LATER),
         (kamaji.running(NAMED, refusals=refused(RefusalKind.FOREIGN)), verdict.LATER),
         (kamaji.observed(), verdict.LATER),
-        (kamaji.running(NAMED, daemon_set=kamaji.daemon_set(NAMED, ready=1)), verdict.LATER),
+        (kamaji.running(NAMED, daemon_set=kamaji.daemon_set(NAMED, ready=1)), verdict.SELDOM),
     ],
 )
 def test_when_to_look_again(observed: Observed, seconds: float | None) -> None:
@@ -374,7 +386,9 @@ def test_a_new_control_plane_is_told_once_it_is_reached(
 def test_what_the_deletion_waits_for() -> None:
     """K13: Each finalizer is named, Kamaji's with what it waits for."""
     held = ("finalizer.kamaji.clastix.io", "finalizer.kamaji.clastix.io/soot", "x.io/y")
-    said = verdict.deletion("c", ObjectMeta(name="c", namespace="ns", finalizers=held))
+    said = verdict.deletion(
+        "TenantControlPlane", ObjectMeta(name="c", namespace="ns", finalizers=held)
+    )
     assert ("DeletionCompleted", "False", "WaitingForControlPlane") == (
         said.type, said.status, said.reason,
     )  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 from dpucluster.api.dpucluster import DPUCluster
 from dpucluster.api.meta import Key, ObjectMeta, PartialObject
 from dpucluster.kube import kinds as kube_kinds
-from dpucluster.managers.kamaji import kinds, manager
+from dpucluster.managers.kamaji import kinds, watches
 from dpucluster.runtime.store import Delta, HasMetadata, Store
 from dpucluster.sdk import Resource
 from tests.support import build, kamaji
@@ -26,8 +26,8 @@ def concerned(
     resource: Resource[Any], old: Any, new: Any, clusters: Iterable[DPUCluster] = ()
 ) -> list[Key]:
     """The keys that the manager's own watch of that kind names."""
-    (watch,) = [w for w in manager.WATCHES if w.resource is resource]
-    (own,) = [w for w in manager.WATCHES if w.resource is kube_kinds.DPUCLUSTERS]
+    (watch,) = [w for w in watches.WATCHES if w.resource is resource]
+    (own,) = [w for w in watches.WATCHES if w.resource is kube_kinds.DPUCLUSTERS]
     cache: Any = Store(own.indexes)
     cache.replace(clusters or (STATIC, ONE, TWO, FREE))
     which: HasMetadata = new or old
@@ -40,7 +40,7 @@ OWNED = [kinds.SERVICES, kinds.CONFIG_MAPS, kinds.DAEMON_SETS, kinds.CONTROL_PLA
 @pytest.mark.parametrize("resource", OWNED, ids=lambda resource: resource.kind)
 def test_children_lead_to_their_owner(resource: Resource[Any]) -> None:
     """K1: Made, changed or deleted, a child has its owner looked at, whatever its own name."""
-    child = PartialObject(kamaji.metadata(ONE, "any-name"))
+    child = resource.type(kamaji.metadata(ONE, "any-name"))
     for old, new in ((None, child), (child, child), (child, None)):
         assert {ONE.key} == set(concerned(resource, old, new))
 
@@ -48,7 +48,7 @@ def test_children_lead_to_their_owner(resource: Resource[Any]) -> None:
 @pytest.mark.parametrize("resource", OWNED, ids=lambda resource: resource.kind)
 def test_foreign_objects_lead_nowhere(resource: Resource[Any]) -> None:
     """K15: An object of a cluster's name that nobody here owns has nothing looked at."""
-    other = PartialObject(ObjectMeta(name="one", namespace="ns"))
+    other = resource.type(ObjectMeta(name="one", namespace="ns"))
     assert [] == concerned(resource, None, other)
 
 
@@ -106,3 +106,14 @@ def test_an_address_that_is_given_up() -> None:
     assert {TWO.key} == set(concerned(kube_kinds.DPUCLUSTERS, ONE, moved, [moved, TWO]))
     assert [] == concerned(kube_kinds.DPUCLUSTERS, ONE, ONE)
     assert [] == concerned(kube_kinds.DPUCLUSTERS, None, FREE)
+
+
+def test_an_address_that_is_served_no_more() -> None:
+    """Whoever waits for the address of a control plane is looked at when it is another, or gone."""
+    waits = kamaji.cluster("waits", uid="4")
+    old = kamaji.control_plane(ONE)
+    moved = msgspec.structs.replace(old, spec={**old.spec, "networkProfile": {"address": "::1"}})
+    for new in (moved, None):
+        found = concerned(kinds.CONTROL_PLANES, old, new, (ONE, waits))
+        assert waits.key in found
+    assert waits.key not in concerned(kinds.CONTROL_PLANES, old, old, (ONE, waits))

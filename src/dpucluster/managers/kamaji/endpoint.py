@@ -53,8 +53,11 @@ def wanted(cluster: DPUCluster) -> Keepalived | None:
     return endpoint.keepalived if endpoint is not None else None
 
 
-def read(keepalived: Keepalived, nodes: Iterable[Node]) -> Endpoint | Problem:
-    """The endpoint, or what is wrong with it and what to do."""
+def read(keepalived: Keepalived, nodes: Iterable[Node], *, held: str = "") -> Endpoint | Problem:
+    """The endpoint, or what is wrong with it and what to do.
+
+    ``held`` is the virtual IP that the cluster has: the node that holds it may list it as its own.
+    """
     vip = _vip(keepalived.vip)
     if isinstance(vip, str):
         return Problem(INVALID, f"spec.clusterEndpoint.keepalived.vip {vip}")
@@ -72,7 +75,7 @@ def read(keepalived: Keepalived, nodes: Iterable[Node]) -> Endpoint | Problem:
             "value is no label that a node can carry",
         )
     owner = next((n.name for n in nodes if str(vip.ip) in n.addresses), None)
-    if owner is not None:
+    if owner is not None and held != str(vip.ip):
         return Problem(
             INVALID,
             f"spec.clusterEndpoint.keepalived.vip {vip.ip} is the address of node {owner}; reserve "
@@ -93,9 +96,23 @@ def claims(cluster: DPUCluster) -> list[Key]:
     if cluster.spec.type != TYPE_KAMAJI or keepalived is None:
         return []
     vip = _vip(keepalived.vip)
-    found = [] if isinstance(vip, str) else [Key("vip", str(vip.ip))]
+    found = [] if isinstance(vip, str) else [claim_of(str(vip.ip))]
     router = f"{keepalived.virtual_router_id} on {keepalived.interface}"
     return [*found, Key("virtualRouterID", router)]
+
+
+def claim_of(vip: str) -> Key:
+    """The claim to an address."""
+    return Key("vip", vip)
+
+
+def held(claim: Key, control_plane: Key) -> Problem:
+    """The problem when another control plane serves on the address, whatever its cluster says."""
+    return Problem(
+        CONFLICT,
+        f"{claim.namespace} {claim.name} is that of TenantControlPlane {control_plane}; choose "
+        "another, or wait until it has gone",
+    )
 
 
 def rival(cluster: DPUCluster, others: Iterable[DPUCluster], claim: Key) -> Problem | None:

@@ -42,6 +42,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, gc=False, rename="camel", omit_de
     ports: tuple[ServicePort, ...] = ()
     cluster_ip: str = msgspec.field(default="", name="clusterIP")
     internal_traffic_policy: str = ""
+    ip_family_policy: str = ""
     selector: dict[str, str] = {}
 
 
@@ -115,6 +116,26 @@ class TenantControlPlane(msgspec.Struct, frozen=True, omit_defaults=True):
     def port(self) -> int:
         """The port it serves on; 0 when none is named."""
         return int(self._at("networkProfile", "port") or 0)
+
+    @property
+    def address(self) -> str:
+        """The address it serves on."""
+        return str(self._at("networkProfile", "address") or "")
+
+    @property
+    def data_store(self) -> str:
+        """Where its data are kept."""
+        return str(self._at("dataStore") or "")
+
+    @property
+    def service_cidr(self) -> str:
+        """The network of its Services."""
+        return str(self._at("networkProfile", "serviceCidr") or "")
+
+    @property
+    def pod_cidr(self) -> str:
+        """The network of its pods."""
+        return str(self._at("networkProfile", "podCidr") or "")
 
     @property
     def service_type(self) -> str:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from dpucluster import errors
-from dpucluster.managers.kamaji import endpoint, keepalived, objects, plan, schema, verdict
+from dpucluster.managers.kamaji import (
+    endpoint,
+    keepalived,
+    objects,
+    plan,
+    schema,
+    verdict,
+    watches,
+)
 from dpucluster.managers.kamaji.kinds import (
     CONFIG_MAPS,
     CONTROL_PLANES,
@@ -20,9 +28,8 @@ from dpucluster.managers.kamaji.kinds import (
     NODES,
     PODS,
     SERVICES,
-    DataStore,
-    Node,
     Pod,
+    TenantControlPlane,
 )
 from dpucluster.managers.kamaji.observation import Observed, SecretState, Slot
 from dpucluster.managers.kamaji.options import KamajiOptions
@@ -35,17 +42,13 @@ from dpucluster.sdk import (
     SECRETS,
     SECRETS_METADATA,
     TYPE_KAMAJI,
-    Cached,
     Child,
     Context,
-    Delta,
     DPUCluster,
     Key,
     Outcome,
-    PartialObject,
     Problem,
     Resource,
-    Watch,
     ensure,
     is_owned,
     remove,
@@ -53,78 +56,26 @@ from dpucluster.sdk import (
 
 T = TypeVar("T")
 
-CLAIMS: Final = "kamaji-claims"
-SECRET_SUFFIX: Final = "-admin-kubeconfig"  # noqa: S105 - of a name
 CRD_NAME: Final = f"{CONTROL_PLANES.plural}.{CONTROL_PLANES.group}"
 PODS_SECONDS: Final = 10.0
 """What is made needs that long at least; looking for the trouble any sooner finds none."""
 SCHEMA_SECONDS: Final = 60.0
 """How long the schema of Kamaji's CRD counts as known; an upgrade of Kamaji takes longer."""
 CHILDREN: Final[tuple[tuple[Resource[Any], Callable[[str], str]], ...]] = (
+    (CONTROL_PLANES, str),
     (DAEMON_SETS, plan.keepalived_name),
     (CONFIG_MAPS, plan.keepalived_name),
     (SERVICES, plan.check_name),
     (SERVICES, str),
 )
-"""What is removed after the control plane, and its name after that of the cluster."""
-
-
-def _all_kamaji(clusters: Cached[DPUCluster]) -> Iterable[Key]:
-    return (c.key for c in clusters.values() if c.spec.type == TYPE_KAMAJI)
-
-
-def _nodes_changed(delta: Delta[Node], clusters: Cached[DPUCluster]) -> Iterable[Key]:
-    """Only what a plan rests on counts: a node tells of itself every few minutes."""
-    old, new = (_facts(node) for node in (delta.old, delta.new))
-    return () if old == new else _all_kamaji(clusters)
-
-
-def _facts(node: Node | None) -> object:
-    return None if node is None else (node.metadata.labels, node.status)
-
-
-def _stores_changed(delta: Delta[DataStore], clusters: Cached[DPUCluster]) -> Iterable[Key]:
-    old, new = ((None if d is None else d.status) for d in (delta.old, delta.new))
-    return () if old == new else _all_kamaji(clusters)
-
-
-def _secrets_changed(delta: Delta[PartialObject], clusters: Cached[DPUCluster]) -> Iterable[Key]:
-    name = delta.key.name.removesuffix(SECRET_SUFFIX)
-    if name == delta.key.name:
-        return ()
-    found = clusters.get(Key(delta.key.namespace, name))
-    return (found.key,) if found is not None and found.spec.type == TYPE_KAMAJI else ()
-
-
-def _clusters_changed(delta: Delta[DPUCluster], clusters: Cached[DPUCluster]) -> Iterable[Key]:
-    """What a cluster claims no more may be had by the others that wanted it."""
-    old = endpoint.claims(delta.old) if delta.old is not None else []
-    new = endpoint.claims(delta.new) if delta.new is not None else []
-    if old == new:
-        return
-    for claim in {*old, *new}:
-        for other in clusters.by(CLAIMS, claim):
-            if other.key != delta.key:
-                yield other.key
-
-
-WATCHES: Final[tuple[Watch[Any], ...]] = (
-    Watch(DPUCLUSTERS, concerned=_clusters_changed, indexes={CLAIMS: endpoint.claims}),
-    Watch(SECRETS_METADATA, concerned=_secrets_changed),
-    Watch(SERVICES, label_selector=LABEL_CLUSTER),
-    Watch(CONFIG_MAPS, label_selector=LABEL_CLUSTER),
-    Watch(DAEMON_SETS, label_selector=LABEL_CLUSTER),
-    Watch(NODES, concerned=_nodes_changed),
-    Watch(CONTROL_PLANES, optional=True),
-    Watch(DATA_STORES, concerned=_stores_changed, optional=True),
-)
+"""In the order in which they are removed, and each one's name after that of the cluster."""
 
 
 class KamajiManager:
     """``type: kamaji``."""
 
     type = TYPE_KAMAJI
-    watches = WATCHES
+    watches = watches.WATCHES  # the host starts their caches with the role
 
     def __init__(self, options: KamajiOptions = KamajiOptions()) -> None:  # noqa: B008 - frozen
         self._options = options
@@ -143,13 +94,15 @@ class KamajiManager:
     async def cleanup(self, cluster: DPUCluster, context: Context) -> Outcome:
         """The control plane first; the rest goes when it has gone."""
         name = cluster.metadata.name
-        left = await remove(CONTROL_PLANES, name, cluster, context)
-        if left is not None:
-            said = verdict.deletion(name, left)
-            return Outcome(conditions=(said,), requeue_after=verdict.LATER, done=False)
         for resource, name_after in CHILDREN:
-            if await remove(resource, name_after(name), cluster, context) is not None:
-                return Outcome(requeue_after=verdict.SOON, done=False)
+            try:
+                left = await remove(resource, name_after(name), cluster, context)
+            except (errors.Forbidden, errors.Invalid) as error:
+                said = verdict.not_deleted(resource.kind, error)
+                return Outcome(conditions=(said,), error=error, done=False)
+            if left is not None:
+                said = verdict.deletion(resource.kind, left)
+                return Outcome(conditions=(said,), requeue_after=verdict.LATER, done=False)
         return Outcome(done=True)
 
     # Observe
@@ -160,22 +113,26 @@ class KamajiManager:
         key, name = cluster.key, cluster.metadata.name
         virtual_ip = Key(key.namespace, plan.keepalived_name(name))
 
-        def mine(resource: Resource[Any], at: Key) -> Any:
+        def mine(resource: Resource[Any], at: Key, *makers: str) -> Any:
             found = caches.of(resource).get(at)
-            return found if found is not None and is_owned(found.metadata, cluster) else None
+            is_mine = found is not None and is_owned(found.metadata, cluster, makers)
+            return found if is_mine else None
 
+        control_plane: TenantControlPlane | None = mine(CONTROL_PLANES, key)
+        made_by = () if control_plane is None else (control_plane.metadata.uid,)
+        store = control_plane.data_store if control_plane is not None else ""
         return Observed(
             cluster=cluster,
             options=self._options,
             is_kamaji_installed=caches.of(CONTROL_PLANES).is_installed,
-            data_store=caches.of(DATA_STORES).get(Key("", self._options.datastore)),
-            service=mine(SERVICES, key),
-            control_plane=mine(CONTROL_PLANES, key),
+            data_store=caches.of(DATA_STORES).get(Key("", store or self._options.datastore)),
+            service=mine(SERVICES, key, *made_by),
+            control_plane=control_plane,
             check_service=mine(SERVICES, Key(key.namespace, plan.check_name(name))),
             config_map=mine(CONFIG_MAPS, virtual_ip),
             daemon_set=mine(DAEMON_SETS, virtual_ip),
             nodes=tuple(caches.of(NODES).values()),
-            rival=_rival(cluster, caches.of(DPUCLUSTERS)),
+            rival=_rival(cluster, control_plane, context),
         )
 
     # Act
@@ -195,7 +152,7 @@ class KamajiManager:
             child = keepalived.daemon_set(observed, decided)
             observed = await _kept(Slot.DAEMON_SET, child, observed, context)
         if endpoint.wanted(observed.cluster) is None or observed.rival is not None:
-            await _withdraw(observed, context)
+            observed = await _withdraw(observed, context)
         return observed
 
     async def _make_control_plane(self, observed: Observed, context: Context) -> Observed:
@@ -204,7 +161,9 @@ class KamajiManager:
         )
         if not is_possible:
             return observed
-        known = await self._schema.get(context)
+        known = await _guarded(self._schema.get(context))
+        if isinstance(known, errors.DpuClusterError):
+            return dataclasses.replace(observed, error=observed.error or known)
         observed = dataclasses.replace(observed, schema=known)
         child = objects.control_plane(observed, plan.make(observed))
         return await _kept(Slot.CONTROL_PLANE, child, observed, context)
@@ -216,29 +175,45 @@ async def _kept(
     """Make or keep one child; what goes wrong with it holds up no other."""
     if child is None:
         return observed
+    result = await _guarded(ensure(child, observed.cluster, context))
+    if isinstance(result, errors.DpuClusterError):
+        return dataclasses.replace(observed, error=observed.error or result)
+    return observed.after(slot, result)
+
+
+async def _guarded(asked: Awaitable[T]) -> T | errors.DpuClusterError:
+    """What was asked for, or why not: what is known besides is published all the same."""
     try:
-        return observed.after(slot, await ensure(child, observed.cluster, context))
+        return await asked
     except (errors.LeadershipLost, errors.Conflict):
         raise
     except errors.DpuClusterError as error:
-        return dataclasses.replace(observed, error=observed.error or error)
+        return error
 
 
-async def _withdraw(observed: Observed, context: Context) -> None:
+async def _withdraw(observed: Observed, context: Context) -> Observed:
     """The virtual IP is not wanted, or not ours, any more."""
-    name = plan.keepalived_name(observed.cluster.metadata.name)
-    if observed.daemon_set is not None:
-        await remove(DAEMON_SETS, name, observed.cluster, context)
-    if observed.config_map is not None:
-        await remove(CONFIG_MAPS, name, observed.cluster, context)
-    if observed.check_service is not None:
-        name = plan.check_name(observed.cluster.metadata.name)
-        await remove(SERVICES, name, observed.cluster, context)
+    cluster = observed.cluster
+    name = plan.keepalived_name(cluster.metadata.name)
+    check = plan.check_name(cluster.metadata.name)
+    there: tuple[tuple[Resource[Any], str, object], ...] = (
+        (DAEMON_SETS, name, observed.daemon_set),
+        (CONFIG_MAPS, name, observed.config_map),
+        (SERVICES, check, observed.check_service),
+    )
+    for resource, child, found in there:
+        if found is not None:
+            result = await _guarded(remove(resource, child, cluster, context))
+            if isinstance(result, errors.DpuClusterError):
+                observed = dataclasses.replace(observed, error=observed.error or result)
+    return observed
 
 
 async def _observe_closely(observed: Observed, said: Outcome, context: Context) -> Observed:
     """What is asked of the server only while something is not there or not well."""
-    secret = await _secret_state(observed, context)
+    secret = await _guarded(_secret_state(observed, context))
+    if isinstance(secret, errors.DpuClusterError):
+        return dataclasses.replace(observed, error=observed.error or secret)
     is_complete = secret is SecretState.COMPLETE
     answers = is_complete and _answers(observed.cluster, context)
     observed = dataclasses.replace(observed, secret=secret, answers=answers)
@@ -273,7 +248,7 @@ def _is_late(observed: Observed, context: Context) -> bool:
         for child in (observed.control_plane, observed.daemon_set)
         if child is not None
     ]
-    return any(dt.datetime.fromisoformat(moment) < since for moment in made if moment)
+    return bool(made) and all(dt.datetime.fromisoformat(m) < since for m in made if m)
 
 
 async def _secret_state(observed: Observed, context: Context) -> SecretState:
@@ -284,7 +259,7 @@ async def _secret_state(observed: Observed, context: Context) -> SecretState:
         return SecretState.COMPLETE
     key = Key(cluster.metadata.namespace, name)
     cached = context.caches.of(SECRETS_METADATA).get(key)
-    if cached is None or control_plane is None:
+    if cached is None or control_plane is None or not control_plane.installed:
         return SecretState.ABSENT
     if all(o.uid != control_plane.metadata.uid for o in cached.metadata.owner_references):
         return SecretState.FOREIGN
@@ -305,9 +280,20 @@ def _answers(cluster: DPUCluster, context: Context) -> bool:
     return context.tenant(msgspec.structs.replace(cluster, spec=spec)).health.ok is True
 
 
-def _rival(cluster: DPUCluster, clusters: Cached[DPUCluster]) -> Problem | None:
+def _rival(
+    cluster: DPUCluster, mine: TenantControlPlane | None, context: Context
+) -> Problem | None:
+    """Who has what the cluster claims: of an address whoever serves on it, else the older one."""
+    clusters, control_planes = context.caches.of(DPUCLUSTERS), context.caches.of(CONTROL_PLANES)
     for claim in endpoint.claims(cluster):
-        found = endpoint.rival(cluster, clusters.by(CLAIMS, claim), claim)
+        if mine is not None and claim in watches.served(mine):
+            continue
+        found = endpoint.rival(cluster, clusters.by(watches.CLAIMS, claim), claim)
+        served = (tcp.metadata for tcp in control_planes.by(watches.SERVED, claim))
+        # one of the cluster's own name is in the way for another reason
+        others = [m.key for m in served if m.key != cluster.key and not is_owned(m, cluster)]
+        if found is None and others:
+            found = endpoint.held(claim, others[0])
         if found is not None:
             return found
     return None

@@ -37,7 +37,8 @@ def service(observed: Observed, plan: Plan) -> Child[Service]:
     kept = {
         "type": plan.service_type,
         "externalTrafficPolicy": "Local" if plan.service_type == NODE_PORT else "Cluster",
-    }  # why Local: see ``nodes``
+        "ipFamilyPolicy": "PreferDualStack",
+    }  # why Local: see ``nodes``; a virtual IP may be of the family that is not the cluster's first
     port: dict[str, Any] = {"name": API_PORT_NAME, "protocol": "TCP", "port": API_PORT}
     control_plane = observed.control_plane
     if control_plane is not None and control_plane.port:
@@ -45,15 +46,13 @@ def service(observed: Observed, plan: Plan) -> Child[Service]:
         if plan.service_type == NODE_PORT and control_plane.service_type == NODE_PORT:
             port["nodePort"] = control_plane.port
     name = observed.cluster.metadata.name
-    made = {**kept, "selector": {LABEL_KAMAJI_NAME: name}, "ports": [port]}
-    if plan.endpoint is not None and plan.endpoint.vip.version == 6:
-        # by default it has the cluster's first family only, and the node port is served on no other
-        made["ipFamilyPolicy"] = "PreferDualStack"
     return Child(
         SERVICES,
         name,
-        content={"spec": made},
+        content={"spec": {**kept, "selector": {LABEL_KAMAJI_NAME: name}, "ports": [port]}},
         kept={"spec": kept},
+        # Kamaji makes it again when it is quicker than we are
+        makers=(control_plane.metadata.uid,) if control_plane is not None else (),
     )
 
 
@@ -64,7 +63,7 @@ def control_plane(observed: Observed, plan: Plan) -> Child[TenantControlPlane] |
     options = observed.options
     name = observed.cluster.metadata.name
     spec = {
-        "dataStore": options.datastore,
+        "dataStore": data_store(observed),
         "controlPlane": {
             "deployment": _deployment(name, plan, options),
             "service": {
@@ -78,7 +77,7 @@ def control_plane(observed: Observed, plan: Plan) -> Child[TenantControlPlane] |
             "kubelet": {"cgroupfs": "systemd"},
             "admissionControllers": list(options.admission_controllers),
         },
-        "networkProfile": {"address": plan.address, "port": plan.port, **_networks(options)},
+        "networkProfile": {"address": plan.address, "port": plan.port, **_networks(observed)},
         "addons": {addon: {} for addon in options.addons},
     }
     fitting = schema.fit({"spec": spec}, observed.schema)
@@ -123,9 +122,18 @@ def _labels(name: str) -> dict[str, str]:
     return {LABEL_TENANT: name, LABEL_CLUSTER: name}
 
 
-def _networks(options: KamajiOptions) -> dict[str, Any]:
-    found: dict[str, Any] = {"serviceCidr": options.service_cidr, "podCidr": options.pod_cidr}
-    if options.service_cidr != DEFAULT_SERVICE_CIDR:
-        network = ipaddress.ip_network(options.service_cidr)
-        found["dnsServiceIPs"] = [str(network[DNS_HOST])]
+def data_store(observed: Observed) -> str:
+    """The DataStore of a control plane that is there, which others may have moved; else ours."""
+    was = observed.control_plane
+    return (was.data_store if was is not None else "") or observed.options.datastore
+
+
+def _networks(observed: Observed) -> dict[str, Any]:
+    """Those that a control plane was made with, for life; else as the options say."""
+    was, options = observed.control_plane, observed.options
+    service_cidr = (was.service_cidr if was is not None else "") or options.service_cidr
+    pod_cidr = (was.pod_cidr if was is not None else "") or options.pod_cidr
+    found: dict[str, Any] = {"serviceCidr": service_cidr, "podCidr": pod_cidr}
+    if service_cidr != DEFAULT_SERVICE_CIDR:
+        found["dnsServiceIPs"] = [str(ipaddress.ip_network(service_cidr)[DNS_HOST])]
     return found

@@ -82,9 +82,10 @@ def make(observed: Observed) -> Plan:
     usable, problem = _endpoint(observed, asked)
     service_type = NODE_PORT if asked is not None else LOAD_BALANCER
     control_plane = observed.control_plane
+    asked_before = control_plane.version if control_plane else ""
     version = versions.plan(
-        observed.cluster.spec.version or observed.options.default_version,
-        asked=control_plane.version if control_plane else "",
+        observed.cluster.spec.version or asked_before or observed.options.default_version,
+        asked=asked_before,
         installed=control_plane.installed if control_plane else "",
     )
     return Plan(
@@ -109,7 +110,10 @@ def _endpoint(
 ) -> tuple[Endpoint | None, Problem | None]:
     if asked is None:
         return None, None
-    found = endpoint.read(asked, observed.nodes)
+    control_plane = observed.control_plane
+    found = endpoint.read(
+        asked, observed.nodes, held=control_plane.address if control_plane is not None else ""
+    )
     if isinstance(found, Problem):
         return None, found
     return (None, observed.rival) if observed.rival is not None else (found, None)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from dpucluster.managers.kamaji import endpoint, pods, versions
-from dpucluster.managers.kamaji.kinds import TenantControlPlane
+from dpucluster.managers.kamaji import endpoint, objects, pods, versions
+from dpucluster.managers.kamaji.kinds import DaemonSet, TenantControlPlane
 from dpucluster.managers.kamaji.nodes import Placement
 from dpucluster.managers.kamaji.observation import Observed, SecretState, Slot
 from dpucluster.managers.kamaji.plan import LOAD_BALANCER, Plan, secret_name
@@ -63,6 +63,9 @@ SOON: Final = 1.0
 LATER: Final = 10.0
 """Until the next look at what somebody else has to mend."""
 
+SELDOM: Final = 60.0
+"""The same where all is well but for a node: its DaemonSet is watched, only the reason is not."""
+
 FINALIZERS: Final = {
     "finalizer.kamaji.clastix.io": "Kamaji empties the tenant's part of the DataStore; it waits "
     "for ever when the DataStore is gone or does not answer",
@@ -76,11 +79,10 @@ def outcome(observed: Observed, plan: Plan) -> Outcome:
     problem = _creation_problem(observed, plan)
     created = _created(observed, plan, problem)
     virtual_ip = _keepalived_ready(observed, plan)
-    is_complete = observed.secret is SecretState.COMPLETE
     return Outcome(
         conditions=(created,) if virtual_ip is None else (created, virtual_ip),
         withdraw=(ConditionType.KEEPALIVED_READY,) if virtual_ip is None else (),
-        kubeconfig=secret_name(observed.cluster.metadata.name) if is_complete else "",
+        kubeconfig=secret_name(observed.cluster.metadata.name) if created.is_true else "",
         notices=_notices(plan, problem, created),
         requeue_after=_requeue_after(observed, created, virtual_ip),
         settling=_is_settling(observed, created),
@@ -99,11 +101,17 @@ def _is_settling(observed: Observed, created: Condition) -> bool:
     return created.is_true and is_new and not observed.answers
 
 
-def deletion(name: str, left: ObjectMeta) -> Condition:
-    """What the deletion of a control plane waits for."""
+def deletion(kind: str, left: ObjectMeta) -> Condition:
+    """What the deletion of a cluster waits for: a child that is still there."""
     held = "; ".join(f"{f} ({FINALIZERS.get(f, 'not ours')})" for f in left.finalizers)
-    text = f"TenantControlPlane {left.namespace}/{name} is being deleted, held by {held}"
+    text = f"{kind} {left.key} is being deleted, held by {held or 'nothing'}"
     problem = Problem(WAITING_FOR_CONTROL_PLANE, text)
+    return condition(ConditionType.DELETION_COMPLETED, problem, reason="")
+
+
+def not_deleted(kind: str, error: Exception) -> Condition:
+    """A child that may not be deleted."""
+    problem = Problem(WAITING_FOR_CONTROL_PLANE, f"the {kind} cannot be deleted: {error}")
     return condition(ConditionType.DELETION_COMPLETED, problem, reason="")
 
 
@@ -175,7 +183,7 @@ def _refused(refusal: Refusal, slot: Slot) -> Problem:
 
 
 def _data_store_problem(observed: Observed) -> Problem | None:
-    name, found = observed.options.datastore, observed.data_store
+    name, found = objects.data_store(observed), observed.data_store
     if found is None:
         text = (
             f"Kamaji's DataStore {name} does not exist; create it, or name one (--kamaji-datastore)"
@@ -209,7 +217,8 @@ def _address_problem(observed: Observed, plan: Plan) -> Problem | None:
 def _provisioning(observed: Observed, control_plane: TenantControlPlane | None) -> Problem:
     where = f"TenantControlPlane {observed.cluster.key}"
     if control_plane is None:
-        return Problem(PROVISIONING, f"{where} is about to be made")
+        why = f": {observed.error}" if observed.error is not None else ""
+        return Problem(PROVISIONING, f"{where} is about to be made{why}")
     trouble = pods.trouble(observed.pods, control_plane=True)
     if trouble:
         return Problem(PROVISIONING, f"{where} comes up: {trouble}")
@@ -250,7 +259,7 @@ def _keepalived_problem(observed: Observed, plan: Plan) -> Problem | None:
     if found is None:
         return Problem("Progressing", "waiting for the node port of the control plane's Service")
     status = found.status
-    if status.number_ready and status.updated_number_scheduled:
+    if _is_seen(found) and _ready_and_updated(found):
         return None
     if not observed.is_late:
         return Problem("Progressing", "keepalived comes up")
@@ -282,7 +291,19 @@ def is_short(observed: Observed) -> bool:
         return False
     status = observed.daemon_set.status
     counts = (status.number_ready, status.updated_number_scheduled)
-    return min(counts) < status.desired_number_scheduled
+    return min(counts) < status.desired_number_scheduled or not _is_seen(observed.daemon_set)
+
+
+def _is_seen(daemon_set: DaemonSet) -> bool:
+    """Whether its status is about what it is now."""
+    return daemon_set.status.observed_generation >= daemon_set.metadata.generation
+
+
+def _ready_and_updated(daemon_set: DaemonSet) -> bool:
+    """Whether at least one pod is surely both; the counts may be of different pods."""
+    status = daemon_set.status
+    wanted = status.desired_number_scheduled
+    return status.number_ready + status.updated_number_scheduled > wanted > 0
 
 
 def _shortfall(observed: Observed) -> str:
@@ -326,4 +347,6 @@ def _requeue_after(
     if any(r.kind is RefusalKind.DYING for r in observed.refusals.values()):
         return SOON
     is_well = created.is_true and (virtual_ip is None or virtual_ip.is_true)
-    return LATER if observed.refusals or is_short(observed) or not is_well else None
+    if observed.refusals or not is_well:
+        return LATER
+    return SELDOM if is_short(observed) else None
