@@ -351,6 +351,7 @@ def test_the_secret_in_two_steps(user: KamajiScene) -> None:
         name, lambda obj: "not complete yet" in cluster.condition(obj, "Created").get("message", "")
     )
     assert not waiting["spec"].get("kubeconfig")
+    user.kamaji.run_pods(name)
     user.kamaji.write_secret(made, "admin.conf", "super-admin.conf")
     user.wait_condition(name, "Created", "True", "Created")
     assert cluster.secret_name(name) == user.get(name)["spec"]["kubeconfig"]

@@ -93,12 +93,21 @@ def test_a_foreign_object(user: KamajiScene, plural: str, condition: str) -> Non
     assert {plural: before} == user.children(name)
 
 
-def test_a_foreign_object_that_goes(user: KamajiScene) -> None:
-    """K7: Once the other object is removed the cluster goes on by itself."""
+# What no watch tells
+#
+# Each is a generator: it yields when the obstacle was told, and when the obstacle was taken away.
+
+Obstacle = Iterator[None]
+
+
+def a_foreign_object(user: KamajiScene) -> Obstacle:
+    """K7: Once the other object is removed the cluster goes on."""
     foreign(user, "services", "unblocked")
     user.held("unblocked")
     user.wait_condition("unblocked", "Created", "False", "NameConflict")
+    yield
     assert user.api.delete("services", "unblocked", user.namespace)
+    yield
     user.wait_ready("unblocked", timeout=LATER)
 
 
@@ -120,8 +129,8 @@ def test_a_data_store_that_comes_later(
         assert "ERROR" not in user.controllers.text
 
 
-def test_the_node_port_was_taken(user: KamajiScene) -> None:
-    """A Service that was deleted, and whose port another one has got, is told and awaited."""
+def a_node_port_that_was_taken(user: KamajiScene) -> Obstacle:
+    """A Service was deleted, and another one has got its port."""
     name = f"{kamaji_scene.BY_HAND}port"
     user.held(name)
     port = user.kamaji.control_plane(name)["spec"]["networkProfile"]["port"]
@@ -138,7 +147,9 @@ def test_the_node_port_was_taken(user: KamajiScene) -> None:
     told = user.wait_condition(name, "Created", "False", "NodePortUnavailable")
     assert "provided port is already allocated" in told["message"]
     assert "--service-node-port-range" in told["message"]
+    yield
     assert user.api.delete("services", "thief", user.namespace)
+    yield
     again = cluster.wait_until(
         lambda: user.child("services", name), bool, timeout=LATER, what="the Service comes back"
     )
@@ -146,8 +157,8 @@ def test_the_node_port_was_taken(user: KamajiScene) -> None:
     assert port == again["spec"]["ports"][0]["nodePort"]
 
 
-def test_a_quota(user: KamajiScene) -> None:
-    """A ResourceQuota that is used up is a reason with what to do; raised, it goes on."""
+def a_quota(user: KamajiScene) -> Obstacle:
+    """A ResourceQuota is used up."""
     name = f"{kamaji_scene.BY_HAND}quota"
     quota = {
         "apiVersion": "v1",
@@ -159,21 +170,23 @@ def test_a_quota(user: KamajiScene) -> None:
     user.api.create("resourcequotas", quota)
     status = {"status": {"hard": counted, "used": counted}}
     user.api.patch("resourcequotas", "small", user.namespace, status, "status")
-    try:
-        user.held(name)
-        told = user.wait_condition(name, "KeepalivedReady", "False", "QuotaExceeded")
-        assert "exceeded quota: small" in told["message"]
-        assert "raise the quota" in told["message"]
-    finally:
-        user.api.delete("resourcequotas", "small", user.namespace)
+    user.held(name)
+    told = user.wait_condition(name, "KeepalivedReady", "False", "QuotaExceeded")
+    assert "exceeded quota: small" in told["message"]
+    assert "raise the quota" in told["message"]
+    yield
+    user.api.delete("resourcequotas", "small", user.namespace)
+    yield
     cluster.wait_until(
         lambda: user.child("daemonsets", name), bool, timeout=LATER, what="it goes on"
     )
 
 
-@pytest.fixture
-def policy(user: KamajiScene) -> Iterator[None]:
-    """A policy that lets nobody create a TenantControlPlane in the user's namespace."""
+POLICY = ("admissionpolicies", "admissionbindings")
+
+
+def a_policy(user: KamajiScene) -> Obstacle:
+    """A policy refuses the control plane; the Service keeps its node port meanwhile."""
     match = {
         "resourceRules": [
             {
@@ -201,9 +214,19 @@ def policy(user: KamajiScene) -> Iterator[None]:
         body = {"apiVersion": version, "kind": kind, "metadata": {"name": "fridays"}, "spec": spec}
         user.api.create(plural, body)
     cluster.wait_until(lambda: is_denied(user), bool, what="the policy is in force")
+    name = f"{kamaji_scene.BY_HAND}denied"
+    user.held(name)
+    told = user.wait_condition(name, "Created", "False", "AdmissionDenied")
+    assert "not on Fridays" in told["message"]
+    assert "change the policy or what it refuses" in told["message"]
+    assert user.child("services", name) is not None
     yield
-    for plural in specs:
+    for plural in POLICY:
         user.api.delete(plural, "fridays")
+    yield
+    cluster.wait_until(
+        lambda: user.child("tenantcontrolplanes", name), bool, timeout=LATER, what="it goes on"
+    )
 
 
 def is_denied(user: KamajiScene) -> bool:
@@ -215,20 +238,24 @@ def is_denied(user: KamajiScene) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("policy")
-def test_a_policy(user: KamajiScene) -> None:
-    """What a policy refuses is told in its own words, and the Service keeps its node port."""
-    name = f"{kamaji_scene.BY_HAND}denied"
-    user.held(name)
-    told = user.wait_condition(name, "Created", "False", "AdmissionDenied")
-    assert "not on Fridays" in told["message"]
-    assert "change the policy or what it refuses" in told["message"]
-    assert user.child("services", name) is not None
-    for plural in ("admissionpolicies", "admissionbindings"):
+@pytest.fixture
+def cleaned(user: KamajiScene) -> Iterator[None]:
+    """Whatever happens, no policy is left behind in a plane that others use."""
+    yield
+    for plural in POLICY:
         user.api.delete(plural, "fridays")
-    cluster.wait_until(
-        lambda: user.child("tenantcontrolplanes", name), bool, timeout=LATER, what="it goes on"
-    )
+
+
+@pytest.mark.usefixtures("cleaned")
+def test_what_no_watch_tells(user: KamajiScene) -> None:
+    """K28: Foreign objects, ports, quotas, policies are told in words that help, and awaited."""
+    obstacles = (a_foreign_object, a_node_port_that_was_taken, a_quota, a_policy)
+    met = [obstacle(user) for obstacle in obstacles]
+    for _ in ("told", "taken away"):
+        for one in met:
+            next(one)
+    for one in met:  # side by side: what no watch tells is looked at every ten seconds
+        assert next(one, None) is None
 
 
 BAD: dict[str, tuple[Object, str]] = {
