@@ -142,7 +142,7 @@ class Story:
         self._planes.stack.cut_link(number)
         with self._steps.waiting("the other node to hold the address"):
             await self._until(lambda: self._has_moved(holder), "did not move")
-        others = [n for n in self._planes.stack.holders(self._planes.vip) if n != holder]
+        others = [n for n in await self._holders() if n != holder]
         self._shown.result(f"{others[0]} holds {self._planes.vip}")
         self._planes.stack.restore_link(number)
         await self._steps.until_ready()
@@ -199,17 +199,20 @@ class Story:
         return await self._uid_of(daemon_set) not in ("", before)
 
     async def _has_moved(self, holder: str) -> bool:
-        return any(n != holder for n in self._planes.stack.holders(self._planes.vip))
+        return any(n != holder for n in await self._holders())
 
     async def _holder(self) -> str:
         await self._until(self._is_held, "is held by no node")
-        return self._planes.stack.holders(self._planes.vip)[0]
+        return (await self._holders())[0]
 
     async def _is_held(self) -> bool:
-        return bool(self._planes.stack.holders(self._planes.vip))
+        return bool(await self._holders())
+
+    async def _holders(self) -> list[str]:
+        return await asyncio.to_thread(self._planes.stack.holders, self._planes.vip)
 
     async def _inside(self, command: list[str]) -> str:
-        return self._planes.stack.run(command).strip()
+        return (await asyncio.to_thread(self._planes.stack.run, command)).strip()
 
     async def _until(self, holds: Callable[[], Awaitable[bool]], what: str) -> None:
         began = time.monotonic()

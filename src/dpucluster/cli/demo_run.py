@@ -48,19 +48,28 @@ def main(options: Options) -> int:
     Raises:
         LocalPlaneError: it did not come true; with the reason. Nothing is left of it.
     """
-    kind = demo_flows.FLOWS[options.flow]
-    try:
-        with signals.handled(signals.interrupt):
-            programs = binaries.ensure(kind.programs, progress=progress.for_stream())
-    except signals.Interrupted as interrupted:
-        return interrupted.exit_code
     ending = Ending()
-    with signals.handled(ending), scratch.directory(SCRATCH) as directory:
-        # What the libraries have to say would tear the screen.
-        logging.basicConfig(filename=directory / "demo.log")
-        flow = kind(programs, directory, tour=options.tour)
-        with flow.planes, asyncio.Runner() as runner:
+    with contextlib.ExitStack() as stack:
+        try:
+            with signals.handled(signals.interrupt):
+                flow = _flow(options, stack)
+        except signals.Interrupted as interrupted:
+            return interrupted.exit_code
+        stack.enter_context(signals.handled(ending))
+        with asyncio.Runner() as runner:
             return runner.run(_until_signal(_Demo(options, flow), ending))
+
+
+def _flow(options: Options, stack: contextlib.ExitStack) -> demo_flows.Flow:
+    """What is to be shown, with what it needs before anything can be seen."""
+    kind = demo_flows.FLOWS[options.flow]
+    programs = binaries.ensure(kind.programs, progress=progress.for_stream())
+    directory = stack.enter_context(scratch.directory(SCRATCH))
+    # What the libraries have to say would tear the screen.
+    logging.basicConfig(filename=directory / "demo.log")
+    flow = kind(programs, directory, tour=options.tour)
+    stack.enter_context(flow.planes)
+    return flow
 
 
 async def _until_signal(demo: _Demo, ending: Ending) -> int:
