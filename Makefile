@@ -69,7 +69,7 @@ test: kamaji ## All tests of everyday use, on real control planes and the real K
 	  $(ARGS)
 
 .PHONY: soak
-soak: binaries ## The long tests: 50 kills, chaos by the minute, properties by the thousand
+soak: kamaji ## The long tests: 50 kills, chaos by the minute, properties by the thousand
 	@$(BIN)/python -m pytest tests --timeout 3600 --hypothesis-profile soak \
 	  -m "soak or hypothesis" $(ARGS)
 
