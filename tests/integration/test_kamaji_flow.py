@@ -18,6 +18,8 @@ from tests.support.kamaji_scene import KamajiScene
 
 Object = dict[str, Any]
 FOREIGN = "example.com/kept"
+SERVERS = ("uid", "resourceVersion", "creationTimestamp", "managedFields")
+"""Fields of metadata that the API server alone writes."""
 APPLIED = "provisioning.dpu.nvidia.com/applied"
 
 
@@ -205,6 +207,28 @@ def test_what_is_deleted_comes_back(user: KamajiScene, plural: str) -> None:
     user.wait_ready(name)
     path = ("spec", "ports", 0, "nodePort")
     assert at(before["services"], *path) == at(user.child("services", name), *path)
+
+
+def test_a_service_that_kamaji_has_made_again(user: KamajiScene) -> None:
+    """K7: What our own control plane owns is ours: it gets its owner back, and is no conflict."""
+    user.ready("quicker")
+    before, made = user.child("services", "quicker"), user.child("tenantcontrolplanes", "quicker")
+    assert before is not None
+    assert made is not None
+    owners = [kamaji_part.controller(made)]
+    metadata = {**before["metadata"], "ownerReferences": owners, "annotations": {}}
+    again = {**before, "metadata": {k: v for k, v in metadata.items() if k not in SERVERS}}
+    user.controllers.stop()
+    user.api.delete("services", "quicker", user.namespace)
+    again["spec"] = {k: v for k, v in before["spec"].items() if not k.startswith("clusterIP")}
+    user.api.create("services", again)
+    user.controllers.start()
+    owned = user.wait_child(
+        "services", "quicker", lambda obj: len(obj["metadata"]["ownerReferences"]) > 1
+    )
+    kinds = {o["kind"] for o in owned["metadata"]["ownerReferences"]}
+    assert {"DPUCluster", "TenantControlPlane"} == kinds
+    user.wait_ready("quicker")
 
 
 # What the user changes
