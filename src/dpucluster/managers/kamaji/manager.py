@@ -33,6 +33,7 @@ from dpucluster.managers.kamaji.kinds import (
 )
 from dpucluster.managers.kamaji.observation import Observed, SecretState, Slot
 from dpucluster.managers.kamaji.options import KamajiOptions
+from dpucluster.managers.kamaji.plan import Plan
 from dpucluster.sdk import (
     CRDS,
     DPUCLUSTERS,
@@ -61,6 +62,12 @@ PODS_SECONDS: Final = 10.0
 """What is made needs that long at least; looking for the trouble any sooner finds none."""
 SCHEMA_SECONDS: Final = 60.0
 """How long the schema of Kamaji's CRD counts as known; an upgrade of Kamaji takes longer."""
+VIRTUAL_IP: Final[tuple[tuple[Slot, Callable[[Observed, Plan], Child[Any] | None]], ...]] = (
+    (Slot.CHECK_SERVICE, keepalived.check_service),
+    (Slot.CONFIG_MAP, keepalived.config_map),
+    (Slot.DAEMON_SET, keepalived.daemon_set),
+)
+"""What holds a virtual IP, in the order in which it is made: each builder sees those before it."""
 CHILDREN: Final[tuple[tuple[Resource[Any], Callable[[str], str]], ...]] = (
     (CONTROL_PLANES, str),
     (DAEMON_SETS, plan.keepalived_name),
@@ -141,16 +148,12 @@ class KamajiManager:
         """One child after the other, each planned with what those before it have become."""
         decided = plan.make(observed)
         if decided.endpoint_problem is None:
-            child: Child[Any] | None = objects.service(observed, decided)
-            observed = await _kept(Slot.SERVICE, child, observed, context)
+            service = objects.service(observed, decided)
+            observed = await _kept(Slot.SERVICE, service, observed, context)
             observed = await self._make_control_plane(observed, context)
             decided = plan.make(observed)
-            child = keepalived.check_service(observed, decided)
-            observed = await _kept(Slot.CHECK_SERVICE, child, observed, context)
-            child = keepalived.config_map(observed, decided)
-            observed = await _kept(Slot.CONFIG_MAP, child, observed, context)
-            child = keepalived.daemon_set(observed, decided)
-            observed = await _kept(Slot.DAEMON_SET, child, observed, context)
+            for slot, build in VIRTUAL_IP:
+                observed = await _kept(slot, build(observed, decided), observed, context)
         if endpoint.wanted(observed.cluster) is None or observed.rival is not None:
             observed = await _withdraw(observed, context)
         return observed
